@@ -1,0 +1,1 @@
+"""Dense image matching with a calibrated confidence: PDC-Net in TensorFlow and Keras."""

@@ -1,0 +1,200 @@
+"""The configuration of an experiment: frozen dataclasses, read from YAML.
+
+Every key has a default here; a YAML file names only what it changes. Unknown keys and values of
+the wrong type are refused with a message that names them.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tfdense.errors import InputError
+from tfdense.files import replacing
+
+_frozen = dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+
+
+@_frozen
+class ModelConfig:
+    """Which network, and what its constructor is given.
+
+    Attributes:
+        preset: a key of ``tfdense.models.PRESETS``.
+        options: keyword arguments of the network that differ from the preset's.
+    """
+
+    preset: str = "pdcnet-lite"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@_frozen
+class WarpConfig:
+    """Random global warps (PDC-Net, supplementary; in normalised coordinates [-1, 1])."""
+
+    homography: float = Field(0.4, ge=0)
+    affine: float = Field(0.2, ge=0)
+    thin_plate_spline: float = Field(0.2, ge=0)
+    composition: float = Field(0.2, ge=0)
+
+
+@_frozen
+class DataConfig:
+    """Where training pairs come from and how they are made."""
+
+    photos: str | None = None
+    validation_photos: str | None = None
+    objects: str | None = None
+    size: int = Field(256, ge=32)
+    warp: WarpConfig = WarpConfig()
+
+
+@_frozen
+class LossConfig:
+    """The mixture likelihood over the levels of the network.
+
+    Attributes:
+        level_weights: one for each level, coarse to fine.
+        resolution: ``level`` compares with the ground truth resized to each level's grid,
+            ``full`` resizes the estimate to the ground truth.
+    """
+
+    level_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resolution: Literal["level", "full"] = "level"
+
+
+@_frozen
+class TrainConfig:
+    """How the weights are fitted.
+
+    Attributes:
+        warmup_steps: the learning rate rises linearly over so many steps, then follows a cosine
+            to `final_learning_rate` at `steps`.
+        ema_momentum: of the exponential moving average of the weights; 0 turns it off. With it,
+            validation and the saved weights are the average's.
+        precision: ``mixed_bfloat16`` and ``mixed_float16`` compute in 16 bits and keep 32-bit
+            weights; the mixture and the losses are float32 always.
+        validation_pairs: how many pairs of held-out photos each validation takes.
+    """
+
+    steps: int = Field(20000, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    final_learning_rate: float = Field(1e-6, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    gradient_clip_norm: float = Field(1.0, gt=0)
+    ema_momentum: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    log_every: int = Field(20, ge=1)
+    validate_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    validation_pairs: int = Field(32, ge=1)
+
+
+@_frozen
+class Config:
+    """One experiment.
+
+    Attributes:
+        name: of the run; its files go to ``runs/NAME``.
+        seed: of the weights' initialisation and of every random choice in the data.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration.
+
+    Args:
+        path: a YAML file, or None for the defaults.
+        overrides: assignments such as ``train.steps=100``; the value is YAML.
+
+    Raises:
+        InputError: if the file is missing or not YAML, a key is unknown or a value does not fit.
+    """
+    values: dict = {}
+    if path is not None:
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"There is no configuration file {path}.")
+        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: expected keys and values. Received: {values!r}")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"Expected an override such as train.steps=100. Received: {override}")
+        _assign(values, key.strip(), _parse_yaml(text, override))
+    return _validate(values, "the command line" if path is None else str(path))
+
+
+def dump_config(config: Config) -> str:
+    """Returns the configuration as YAML, every key included."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+def save_config(path: str | Path, config: Config) -> None:
+    """Writes the configuration as YAML, every key included."""
+    with replacing(path) as temporary:
+        temporary.write_text(dump_config(config), encoding="utf-8")
+
+
+def _parse_yaml(text: str, where: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not valid YAML: {error}") from None
+
+
+def _assign(values: dict, key: str, value) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"Cannot set {key}: {parent} is a value, not a group of keys.")
+    values[last] = value
+
+
+def _validate(values: dict, where: str) -> Config:
+    try:
+        return pydantic.TypeAdapter(Config).validate_python(values)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise InputError(f"Configuration from {where}: {problems}") from None
+
+
+def _describe(problem: dict) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1)
+        return f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else "")
+    expected = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{key} {expected}, received {problem['input']!r}"
+
+
+def _keys(parents: list[str]) -> list[str]:
+    """Names the keys of the group at `parents`."""
+    group: Any = Config
+    for parent in parents:
+        fields = {field.name: field.type for field in dataclasses.fields(group)}
+        group = fields.get(parent)
+        if isinstance(group, types.UnionType) or not dataclasses.is_dataclass(group):
+            return []
+    return [field.name for field in dataclasses.fields(group)]

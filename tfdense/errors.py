@@ -1,0 +1,9 @@
+"""The error a user can mend."""
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used.
+
+    The message says what was received and what was expected. The command line prints it
+    without a stack trace and exits with status 2.
+    """

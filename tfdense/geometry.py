@@ -1,0 +1,78 @@
+"""Grids, flows and homographies: the conventions of the whole project, as pure functions.
+
+- Images are [batch, height, width, 3], RGB, 0..255.
+- ``flow[b, y, x] = (dx, dy)`` is in pixels and maps target to source: ``target(x, y)`` shows what
+  ``source(x + dx, y + dy)`` shows. So ``warp(source, flow)`` looks like the target.
+- A *map* is the flow plus its own position: ``map(x, y) = (x + dx, y + dy)``.
+- Pixel centres are at integer coordinates: the image spans [-0.5, width - 0.5] in x.
+- Resizing uses half-pixel centres (``align_corners=False``), without anti-aliasing.
+"""
+
+import tensorflow as tf
+
+
+def pixel_grid(height, width, dtype=tf.float32) -> tf.Tensor:
+    """Returns the position (x, y) of each pixel, [height, width, 2]."""
+    x, y = tf.meshgrid(tf.range(width), tf.range(height))
+    return tf.cast(tf.stack([x, y], axis=-1), dtype)
+
+
+def flow_to_map(flow) -> tf.Tensor:
+    """Adds to a flow [..., height, width, 2] the position of each pixel."""
+    return flow + pixel_grid(*spatial_size(flow), flow.dtype)
+
+
+def map_to_flow(mapping) -> tf.Tensor:
+    """Subtracts from a map [..., height, width, 2] the position of each pixel."""
+    return mapping - pixel_grid(*spatial_size(mapping), mapping.dtype)
+
+
+def spatial_size(x) -> tuple:
+    """Returns height and width of [..., height, width, channels]: integers where they are known."""
+    dynamic = tf.shape(x)
+    height, width = x.shape[-3], x.shape[-2]
+    return (
+        dynamic[-3] if height is None else height,
+        dynamic[-2] if width is None else width,
+    )
+
+
+def resize_bilinear(x, size) -> tf.Tensor:
+    """Resizes [batch, height, width, channels] to `size` = (height, width), half-pixel centres."""
+    return tf.cast(tf.image.resize(x, size, method="bilinear", antialias=False), x.dtype)
+
+
+def resize_flow(flow, size) -> tf.Tensor:
+    """Resizes a flow and scales its values, so that they are pixels of the new size.
+
+    Args:
+        flow: [batch, height, width, 2], in pixels of its own size.
+        size: (height, width) of the result.
+    """
+    height, width = spatial_size(flow)
+    scale = tf.stack([size[1] / width, size[0] / height])
+    return resize_bilinear(flow, size) * tf.cast(scale, flow.dtype)
+
+
+def homography_flow(homography, height, width) -> tf.Tensor:
+    """Returns the flow of a homography that maps target pixels to source pixels.
+
+    Args:
+        homography: [..., 3, 3].
+        height, width: of the target.
+
+    Returns:
+        [..., height, width, 2]. A point that the homography sends to infinity or behind the
+        camera (denominator not positive) gets a flow far outside any image.
+    """
+    homography = tf.convert_to_tensor(homography)
+    grid = pixel_grid(height, width, homography.dtype)
+    positions = tf.reshape(grid, [-1, 2])
+    homogeneous = tf.concat([positions, tf.ones_like(positions[:, :1])], axis=-1)
+    mapped = tf.matmul(homogeneous, homography, transpose_b=True)
+    denominator = mapped[..., 2:]
+    far = tf.constant(1e6, homography.dtype)
+    safe = tf.where(denominator > 1e-8, denominator, tf.ones_like(denominator))
+    mapped = tf.where(denominator > 1e-8, mapped[..., :2] / safe, far)
+    shape = tf.concat([tf.shape(homography)[:-2], [height, width, 2]], axis=0)
+    return tf.reshape(mapped, shape) - grid

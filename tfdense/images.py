@@ -1,0 +1,90 @@
+"""Reading and writing photos as RGB arrays."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tfdense.errors import InputError
+from tfdense.files import replacing
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """Lists the image files below a folder, by their suffix, in sorted order.
+
+    Raises:
+        InputError: if the folder does not exist or holds no image file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"Expected a folder of images. Received: {folder}, which is not a folder.")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise InputError(
+            f"No images in {folder}. Expected files ending in {', '.join(sorted(SUFFIXES))}."
+        )
+    return paths
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads a photo as 8-bit RGB, turned upright by its EXIF orientation.
+
+    Grey images get three equal channels, 16-bit ones are scaled to 8 bits, alpha is dropped.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        InputError: if the file is missing or no image that OpenCV can decode.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no image file {path}.")
+    # Decoding from memory: OpenCV prints a warning of its own where imread fails.
+    encoded = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(f"{path} is not an image that can be decoded ({encoded.size} bytes).")
+    return image
+
+
+def as_image(image) -> np.ndarray:
+    """Turns a path or an array into an 8-bit RGB image.
+
+    Args:
+        image: a path, or an array [height, width, 3] or [height, width] with values in 0..255.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        InputError: if the file cannot be read or the array is not such an image.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=-1)
+    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+        raise InputError(f"Expected an image of shape [height, width, 3]. Received: {array.shape}")
+    if array.dtype == np.uint8:
+        return array
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+        raise InputError(
+            "Expected image values in 0..255. "
+            f"Received: {array.min()} to {array.max()} ({np.asarray(image).dtype})."
+        )
+    return np.round(array).astype(np.uint8)
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names."""
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise InputError(f"OpenCV could not write {path}.")
