@@ -1,0 +1,203 @@
+"""Mixture distributions of the flow: constrained parameters, likelihood, confidence, variance.
+
+A network predicts for each pixel the flow, which is the mean of every component, one raw number
+for the free variance and one logit for each component's weight. A mixture turns the raw number
+into log-variances within its bounds (`constrain`) and evaluates the rest from them. All functions
+take tensors of any leading shape and compute in float32.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tfdense.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class LaplaceMixture:
+    """Laplacians with a common mean: one of fixed variance, one of bounded variance.
+
+    Each is a product of two one-dimensional Laplacians of variance σ². The first stands for
+    accurate matches, the second for errors and outliers (PDC-Net, equations 4 to 7).
+
+    Attributes:
+        first_variance: σ₁², fixed, in px².
+        minimum_variance, maximum_variance: bounds of σ₂², in px². The paper takes 2 and the
+            squared size of the training images.
+    """
+
+    maximum_variance: float
+    minimum_variance: float = 2.0
+    first_variance: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.first_variance <= self.minimum_variance < self.maximum_variance:
+            raise InputError(
+                "Expected 0 < first_variance <= minimum_variance < maximum_variance. "
+                f"Received: {self.first_variance}, {self.minimum_variance}, "
+                f"{self.maximum_variance}"
+            )
+
+    def constrain(self, raw) -> tf.Tensor:
+        """Maps a raw prediction h to log-variances.
+
+        ``log σ₂² = log(minimum + (maximum - minimum) sigmoid(h - log maximum))``: h is about the
+        log-variance itself in the middle of the range (PDC-Net, equation 7 and supplementary).
+
+        Args:
+            raw: [..., 1].
+
+        Returns:
+            float32 [..., 2]: log σ₁², a constant, and log σ₂², in log px².
+        """
+        raw = tf.cast(raw, tf.float32)
+        span = self.maximum_variance - self.minimum_variance
+        fraction = tf.sigmoid(raw - math.log(self.maximum_variance))
+        second = tf.math.log(self.minimum_variance + span * fraction)
+        return tf.concat([tf.fill(tf.shape(raw), math.log(self.first_variance)), second], axis=-1)
+
+    def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
+        """Returns -log of the mixture's density at an error, stable for any finite input.
+
+        Args:
+            error: [..., 2], estimated minus true flow, in px.
+            log_variance: [..., 2], from `constrain`.
+            logits: [..., 2], of the component weights.
+
+        Returns:
+            float32 [...], in nats (PDC-Net, equation 3 and supplementary, log-sum-exp form).
+        """
+        error, log_variance, logits = _float32(error, log_variance, logits)
+        absolute = tf.reduce_sum(tf.abs(error), axis=-1, keepdims=True)
+        decay = math.sqrt(2.0) * tf.exp(-0.5 * log_variance) * absolute
+        log_density = -math.log(2.0) - log_variance - decay
+        return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(
+            logits + log_density, axis=-1
+        )
+
+    def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
+        """Returns P_R, the probability that the true match lies within `radius` px in x and in y.
+
+        ``P_R = Σ_m α_m (1 - exp(-√2 R / σ_m))²`` (PDC-Net, equation 8).
+
+        Args:
+            log_variance, logits: [..., 2].
+            radius: R in px, or a pair (in x, in y) where the axes have different units.
+
+        Returns:
+            float32 [...], in [0, 1].
+        """
+        log_variance, logits = _float32(log_variance, logits)
+        decay = math.sqrt(2.0) * tf.exp(-0.5 * log_variance)
+        radius_x, radius_y = _pair(radius)
+        within = tf.math.expm1(-radius_x * decay) * tf.math.expm1(-radius_y * decay)
+        return tf.reduce_sum(tf.nn.softmax(logits) * within, axis=-1)
+
+    def variance(self, log_variance, logits) -> tf.Tensor:
+        """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
+        log_variance, logits = _float32(log_variance, logits)
+        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianUniformMixture:
+    """A normal distribution around the flow, and a uniform one over the whole image.
+
+    The uniform component stands for matches that the network cannot find; it covers a square of
+    side `extent` around the mean. The variance is bounded below, without which the likelihood
+    would grow without end where a pixel is fitted exactly.
+
+    Attributes:
+        extent: side of the square that the uniform component covers, in px.
+        minimum_variance: lower bound of the normal's σ², in px².
+    """
+
+    extent: float
+    minimum_variance: float = 0.01
+
+    def __post_init__(self):
+        if not (self.extent > 0 and self.minimum_variance > 0):
+            raise InputError(
+                "Expected a positive extent and minimum_variance. "
+                f"Received: {self.extent}, {self.minimum_variance}"
+            )
+
+    def constrain(self, raw) -> tf.Tensor:
+        """Maps a raw prediction h to log-variances.
+
+        Args:
+            raw: [..., 1].
+
+        Returns:
+            float32 [..., 2]: ``log(minimum + exp(h))``, and the constant log-variance
+            ``log(extent² / 12)`` of the uniform component.
+        """
+        raw = tf.cast(raw, tf.float32)
+        # log(a + exp(h)) as a softplus neither overflows nor loses its gradient.
+        lower = math.log(self.minimum_variance)
+        normal = lower + tf.nn.softplus(raw - lower)
+        uniform = tf.fill(tf.shape(raw), 2.0 * math.log(self.extent) - math.log(12.0))
+        return tf.concat([normal, uniform], axis=-1)
+
+    def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
+        """Returns -log of the mixture's density at an error.
+
+        The uniform density is taken as ``1 / extent²`` everywhere, also beyond its square, so
+        that a large error costs a finite amount.
+
+        Args:
+            error: [..., 2], estimated minus true flow, in px.
+            log_variance: [..., 2], from `constrain`.
+            logits: [..., 2], of the component weights.
+
+        Returns:
+            float32 [...], in nats.
+        """
+        error, log_variance, logits = _float32(error, log_variance, logits)
+        normal_variance = log_variance[..., 0]
+        squared = tf.reduce_sum(tf.square(error), axis=-1)
+        normal = (
+            -math.log(2.0 * math.pi) - normal_variance - 0.5 * squared * tf.exp(-normal_variance)
+        )
+        uniform = tf.fill(tf.shape(normal), -2.0 * math.log(self.extent))
+        log_density = tf.stack([normal, uniform], axis=-1)
+        return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(
+            logits + log_density, axis=-1
+        )
+
+    def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
+        """Returns P_R, the probability that the true match lies within `radius` px in x and in y.
+
+        ``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``
+
+        Args:
+            log_variance, logits: [..., 2].
+            radius: R in px, or a pair (in x, in y) where the axes have different units.
+
+        Returns:
+            float32 [...], in [0, 1].
+        """
+        log_variance, logits = _float32(log_variance, logits)
+        weights = tf.nn.softmax(logits)
+        radius_x, radius_y = _pair(radius)
+        scale = tf.exp(-0.5 * log_variance[..., 0]) * math.sqrt(0.5)
+        normal = tf.math.erf(radius_x * scale) * tf.math.erf(radius_y * scale)
+        uniform = tf.minimum(1.0, 2.0 * radius_x / self.extent) * tf.minimum(
+            1.0, 2.0 * radius_y / self.extent
+        )
+        return weights[..., 0] * normal + weights[..., 1] * uniform
+
+    def variance(self, log_variance, logits) -> tf.Tensor:
+        """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
+        log_variance, logits = _float32(log_variance, logits)
+        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
+
+
+def _float32(*tensors) -> list[tf.Tensor]:
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]
+
+
+def _pair(radius) -> tuple[tf.Tensor, tf.Tensor]:
+    values = tf.cast(tf.broadcast_to(radius, [2]), tf.float32)
+    return values[0], values[1]

@@ -1,0 +1,117 @@
+"""Correlation of two feature maps: within a window, and between all pairs of positions."""
+
+import functools
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tfdense.geometry import spatial_size
+
+
+def local(target, source, radius: int) -> tf.Tensor:
+    """Correlates each target position with a square window around it in the source.
+
+    ``output[b, y, x, k] = mean_c target[b, y, x, c] * source[b, y + dy, x + dx, c]`` with
+    ``k = (2 radius + 1) (dy + radius) + (dx + radius)``: dy varies slowly, dx fast. The source
+    counts as zero outside (PWC-Net, equation 1; PDC-Net, section 4.1).
+
+    Args:
+        target, source: [batch, height, width, channels], same shape and floating dtype.
+        radius: of the window, at least 0.
+
+    Returns:
+        [batch, height, width, (2 radius + 1)²], of the inputs' dtype. Made of operations that
+        every device and TFLite have. The gradient is hand-written, since plain differentiation
+        would keep a copy of the features for each displacement, and compiled by XLA.
+
+    Raises:
+        ValueError: if the radius is negative or the shapes cannot be equal.
+    """
+    if radius < 0:
+        raise ValueError(f"`radius` must not be negative. Received: radius={radius}")
+    target, source = tf.convert_to_tensor(target), tf.convert_to_tensor(source)
+    if not target.shape.is_compatible_with(source.shape):
+        raise ValueError(
+            "`target` and `source` must have the same shape. "
+            f"Received: {target.shape} and {source.shape}"
+        )
+
+    @tf.custom_gradient
+    def correlate(target, source):
+        means = [
+            tf.reduce_mean(target * window, axis=-1) for _, _, window in _windows(source, radius)
+        ]
+        gradient = functools.partial(_gradient_function(radius), target, source)
+        return tf.stack(means, axis=-1), gradient
+
+    return correlate(target, source)
+
+
+def all_pairs(target, source) -> tf.Tensor:
+    """Correlates each target position with every source position.
+
+    ``output[b, y, x, j] = sum_c target[b, y, x, c] * source[b, j // width, j % width, c]``:
+    channels are source positions in row-major order (PDC-Net, section 4.1).
+
+    Args:
+        target: [batch, height, width, channels].
+        source: [batch, source height, source width, channels].
+
+    Returns:
+        [batch, height, width, source height * source width].
+    """
+    batch, channels = tf.shape(target)[0], target.shape[-1]
+    height, width = spatial_size(target)
+    rows, columns = spatial_size(source)
+    scores = tf.matmul(
+        tf.reshape(target, [batch, height * width, channels]),
+        tf.reshape(source, [batch, rows * columns, channels]),
+        transpose_b=True,
+    )
+    return tf.reshape(scores, [batch, height, width, rows * columns])
+
+
+@functools.cache
+def _gradient_function(radius: int):
+    """Compiles this one op: XLA fuses its windows, but would slow down a step's convolutions."""
+    return tf.function(functools.partial(_gradients, radius=radius), jit_compile=True)
+
+
+def _windows(features, radius: int) -> Iterator[tuple[int, int, tf.Tensor]]:
+    """Yields dy, dx and the features seen there, zero outside; dy varies slowly, dx fast."""
+    height, width = spatial_size(features)
+    margin = [radius, radius]
+    padded = tf.pad(features, [[0, 0], margin, margin, [0, 0]])
+    for y in range(2 * radius + 1):
+        for x in range(2 * radius + 1):
+            yield y - radius, x - radius, padded[:, y : y + height, x : x + width]
+
+
+def _gradients(target, source, upstream, radius: int) -> tuple[tf.Tensor, tf.Tensor]:
+    upstream = upstream / target.shape[-1]
+    size = 2 * radius + 1
+    target_gradient = tf.add_n(
+        [
+            upstream[..., k, None] * window
+            for k, (_, _, window) in enumerate(_windows(source, radius))
+        ]
+    )
+    # The source position p was seen from the target position p - d through displacement d: the
+    # windows of target and upstream at -d, of which upstream is needed in channel d only.
+    height, width = spatial_size(upstream)
+    margin = [radius, radius]
+    padded = tf.pad(upstream, [[0, 0], margin, margin, [0, 0]])
+    source_gradient = tf.add_n(
+        [
+            padded[
+                :,
+                radius + y : radius + y + height,
+                radius + x : radius + x + width,
+                size * (radius - y) + radius - x,
+                None,
+            ]
+            * window
+            for y, x, window in _windows(target, radius)
+        ]
+    )
+    return target_gradient, source_gradient
