@@ -6,6 +6,7 @@ into log-variances within its bounds (`constrain`) and evaluates the rest from t
 take tensors of any leading shape and compute in float32.
 """
 
+import abc
 import dataclasses
 import math
 
@@ -14,8 +15,56 @@ import tensorflow as tf
 from tfdense.errors import InputError
 
 
+class Mixture(abc.ABC):
+    """Components that share their mean, the flow.
+
+    Throughout, `log_variance` is float32 [..., components] as `constrain` gives it, in log px²,
+    and `logits` [..., components] are the component weights before the softmax.
+    """
+
+    @abc.abstractmethod
+    def constrain(self, raw) -> tf.Tensor:
+        """Maps a raw prediction h [..., 1] to log-variances, float32 [..., components]."""
+
+    @abc.abstractmethod
+    def log_density(self, error, log_variance) -> tf.Tensor:
+        """Returns each component's log-density at an error [..., 2]: [..., components], in nats."""
+
+    @abc.abstractmethod
+    def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
+        """Returns P_R, the probability that the true match lies within `radius` px in x and in y.
+
+        Args:
+            log_variance, logits: [..., components].
+            radius: R in px, or a pair (in x, in y) where the axes have different units.
+
+        Returns:
+            float32 [...], in [0, 1] (PDC-Net, equation 8).
+        """
+
+    def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
+        """Returns -log of the mixture's density at an error, stable for any finite input.
+
+        Args:
+            error: [..., 2], estimated minus true flow, in px.
+            log_variance, logits: [..., components].
+
+        Returns:
+            float32 [...], in nats (PDC-Net, supplementary: the log-sum-exp form).
+        """
+        error, log_variance, logits = _float32(error, log_variance, logits)
+        return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(
+            logits + self.log_density(error, log_variance), axis=-1
+        )
+
+    def variance(self, log_variance, logits) -> tf.Tensor:
+        """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
+        log_variance, logits = _float32(log_variance, logits)
+        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
+
+
 @dataclasses.dataclass(frozen=True)
-class LaplaceMixture:
+class LaplaceMixture(Mixture):
     """Laplacians with a common mean: one of fixed variance, one of bounded variance.
 
     Each is a product of two one-dimensional Laplacians of variance σ². The first stands for
@@ -57,51 +106,22 @@ class LaplaceMixture:
         second = tf.math.log(self.minimum_variance + span * fraction)
         return tf.concat([tf.fill(tf.shape(raw), math.log(self.first_variance)), second], axis=-1)
 
-    def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
-        """Returns -log of the mixture's density at an error, stable for any finite input.
-
-        Args:
-            error: [..., 2], estimated minus true flow, in px.
-            log_variance: [..., 2], from `constrain`.
-            logits: [..., 2], of the component weights.
-
-        Returns:
-            float32 [...], in nats (PDC-Net, equation 3 and supplementary, log-sum-exp form).
-        """
-        error, log_variance, logits = _float32(error, log_variance, logits)
+    def log_density(self, error, log_variance) -> tf.Tensor:
+        """``-log(2 σ²) - √2 |error|₁ / σ`` (PDC-Net, equation 3)."""
         absolute = tf.reduce_sum(tf.abs(error), axis=-1, keepdims=True)
-        decay = math.sqrt(2.0) * tf.exp(-0.5 * log_variance) * absolute
-        log_density = -math.log(2.0) - log_variance - decay
-        return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(
-            logits + log_density, axis=-1
-        )
+        return -math.log(2.0) - log_variance - _laplace_decay(log_variance) * absolute
 
     def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
-        """Returns P_R, the probability that the true match lies within `radius` px in x and in y.
-
-        ``P_R = Σ_m α_m (1 - exp(-√2 R / σ_m))²`` (PDC-Net, equation 8).
-
-        Args:
-            log_variance, logits: [..., 2].
-            radius: R in px, or a pair (in x, in y) where the axes have different units.
-
-        Returns:
-            float32 [...], in [0, 1].
-        """
+        """``P_R = Σ_m α_m (1 - exp(-√2 R / σ_m))²`` (PDC-Net, equation 8)."""
         log_variance, logits = _float32(log_variance, logits)
-        decay = math.sqrt(2.0) * tf.exp(-0.5 * log_variance)
+        decay = _laplace_decay(log_variance)
         radius_x, radius_y = _pair(radius)
         within = tf.math.expm1(-radius_x * decay) * tf.math.expm1(-radius_y * decay)
         return tf.reduce_sum(tf.nn.softmax(logits) * within, axis=-1)
 
-    def variance(self, log_variance, logits) -> tf.Tensor:
-        """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
-        log_variance, logits = _float32(log_variance, logits)
-        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
-
 
 @dataclasses.dataclass(frozen=True)
-class GaussianUniformMixture:
+class GaussianUniformMixture(Mixture):
     """A normal distribution around the flow, and a uniform one over the whole image.
 
     The uniform component stands for matches that the network cannot find; it covers a square of
@@ -140,44 +160,18 @@ class GaussianUniformMixture:
         uniform = tf.fill(tf.shape(raw), 2.0 * math.log(self.extent) - math.log(12.0))
         return tf.concat([normal, uniform], axis=-1)
 
-    def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
-        """Returns -log of the mixture's density at an error.
-
-        The uniform density is taken as ``1 / extent²`` everywhere, also beyond its square, so
-        that a large error costs a finite amount.
-
-        Args:
-            error: [..., 2], estimated minus true flow, in px.
-            log_variance: [..., 2], from `constrain`.
-            logits: [..., 2], of the component weights.
-
-        Returns:
-            float32 [...], in nats.
-        """
-        error, log_variance, logits = _float32(error, log_variance, logits)
+    def log_density(self, error, log_variance) -> tf.Tensor:
+        """The normal's, and ``-log(extent²)`` everywhere: a large error has a finite cost."""
         normal_variance = log_variance[..., 0]
         squared = tf.reduce_sum(tf.square(error), axis=-1)
         normal = (
             -math.log(2.0 * math.pi) - normal_variance - 0.5 * squared * tf.exp(-normal_variance)
         )
         uniform = tf.fill(tf.shape(normal), -2.0 * math.log(self.extent))
-        log_density = tf.stack([normal, uniform], axis=-1)
-        return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(
-            logits + log_density, axis=-1
-        )
+        return tf.stack([normal, uniform], axis=-1)
 
     def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
-        """Returns P_R, the probability that the true match lies within `radius` px in x and in y.
-
-        ``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``
-
-        Args:
-            log_variance, logits: [..., 2].
-            radius: R in px, or a pair (in x, in y) where the axes have different units.
-
-        Returns:
-            float32 [...], in [0, 1].
-        """
+        """``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``"""
         log_variance, logits = _float32(log_variance, logits)
         weights = tf.nn.softmax(logits)
         radius_x, radius_y = _pair(radius)
@@ -188,10 +182,10 @@ class GaussianUniformMixture:
         )
         return weights[..., 0] * normal + weights[..., 1] * uniform
 
-    def variance(self, log_variance, logits) -> tf.Tensor:
-        """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
-        log_variance, logits = _float32(log_variance, logits)
-        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
+
+def _laplace_decay(log_variance) -> tf.Tensor:
+    """√2 / σ, by how much the log-density falls for each px."""
+    return math.sqrt(2.0) * tf.exp(-0.5 * log_variance)
 
 
 def _float32(*tensors) -> list[tf.Tensor]:

