@@ -1,0 +1,16 @@
+"""The networks, by name.
+
+A network is a ``keras.Model`` called with ``{"source", "target"}``, two batches of images
+[batch, height, width, 3] of one size, RGB in 0..255. It returns
+
+- ``flow`` [batch, height, width, 2], in px, from target to source,
+- ``log_variance`` and ``logits`` [batch, height, width, components], of the mixture,
+- ``levels``, the same three for each level, coarse to fine, on the level's own grid,
+
+and has the attributes ``mixture`` (a `tfdense.mixture.Mixture`), ``stride`` (the sides of the
+images must be divisible by it) and ``minimum_size`` (of a side).
+"""
+
+from tfdense.models.presets import PRESETS, build, load
+
+__all__ = ["PRESETS", "build", "load"]

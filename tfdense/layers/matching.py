@@ -1,0 +1,104 @@
+"""Matching features: over the whole image, and around a first guess of the flow."""
+
+import keras
+import tensorflow as tf
+
+from tfdense.geometry import pixel_grid, spatial_size
+from tfdense.ops import correlation, warp
+
+
+class GlobalMatching(keras.layers.Layer):
+    """Finds each target position's match among all source positions.
+
+    The correlation with every source position becomes a probability by a softmax with a learned
+    temperature; the match is the mean position in a Gaussian window around the maximum, which is
+    precise to a fraction of a cell and does not mix distant modes.
+
+    Attributes:
+        window: standard deviation of the Gaussian window, in cells.
+    """
+
+    def __init__(self, window: float = 1.5, **kwargs):
+        super().__init__(**kwargs)
+        self.window = window
+
+    def build(self, input_shape):
+        self.log_temperature = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(3.0), name="log_temperature"
+        )
+
+    def call(self, target, source):
+        """Matches two feature maps whose mean square over the channels is 1.
+
+        Args:
+            target: [batch, height, width, channels].
+            source: [batch, source height, source width, channels].
+
+        Returns:
+            The flow in cells, float32 [batch, height, width, 2], and three measures of its
+            certainty, [batch, height, width, 3]: the probability of the maximum, the probability
+            within the window, and the entropy relative to that of a uniform distribution.
+        """
+        target, source = tf.cast(target, tf.float32), tf.cast(source, tf.float32)
+        similarity = correlation.all_pairs(target, source) / target.shape[-1]
+        log_probability = tf.nn.log_softmax(
+            similarity * tf.exp(tf.cast(self.log_temperature, tf.float32))
+        )
+        probability = tf.exp(log_probability)
+
+        positions = tf.reshape(pixel_grid(*spatial_size(source)), [-1, 2])
+        best = tf.gather(positions, tf.argmax(similarity, axis=-1, output_type=tf.int32))
+        # |p - best|² without the difference itself, which would be a five-dimensional tensor.
+        squared_distance = (
+            tf.reduce_sum(tf.square(positions), axis=-1)
+            - 2.0 * tf.einsum("bhwc,nc->bhwn", best, positions)
+            + tf.reduce_sum(tf.square(best), axis=-1, keepdims=True)
+        )
+        windowed = probability * tf.exp(squared_distance * (-0.5 / self.window**2))
+        within = tf.reduce_sum(windowed, axis=-1, keepdims=True)
+        mean = tf.einsum("bhwn,nc->bhwc", windowed, positions) / (within + 1e-8)
+        flow = mean - pixel_grid(*spatial_size(target))
+
+        entropy = -tf.reduce_sum(probability * log_probability, axis=-1, keepdims=True)
+        entropy /= tf.math.log(tf.cast(tf.shape(positions)[0], tf.float32))
+        peak = tf.reduce_max(probability, axis=-1, keepdims=True)
+        return flow, tf.concat([peak, within, entropy], axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}
+
+
+class WarpedCorrelation(keras.layers.Layer):
+    """Correlates target features with a window of the source around the current flow.
+
+    Attributes:
+        radius: of the window, in cells.
+    """
+
+    def __init__(self, radius: int = 4, **kwargs):
+        super().__init__(**kwargs)
+        self.radius = radius
+
+    def call(self, target, source, flow):
+        """Warps the source features by the flow and correlates (PDC-Net, section 4.1).
+
+        Args:
+            target, source: [batch, height, width, channels].
+            flow: [batch, height, width, 2], in cells.
+
+        Returns:
+            [batch, height, width, (2 radius + 1)²].
+        """
+        return correlation.local(target, warp.bilinear(source, flow), self.radius)
+
+    def get_config(self):
+        return {**super().get_config(), "radius": self.radius}
+
+
+class UnitMeanSquare(keras.layers.Layer):
+    """Scales features to a mean square of 1 over the channels, so that correlation is a cosine."""
+
+    def call(self, features):
+        features32 = tf.cast(features, tf.float32)
+        power = tf.reduce_mean(tf.square(features32), axis=-1, keepdims=True)
+        return tf.cast(features32 * tf.math.rsqrt(power + 1e-6), features.dtype)

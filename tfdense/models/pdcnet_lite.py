@@ -1,0 +1,181 @@
+"""pdcnet-lite: the method of PDC-Net in a network for CPUs and devices.
+
+    features   EfficientNet-Lite0 at strides 16, 8 and 4, projected to a common space
+    stride 16  match over the whole image gives a first flow; a decoder corrects it
+    stride 8   upsample, warp, correlate within 9x9 cells, decode a correction
+    stride 4   the same; the result is resized to the image
+
+Each decoder also opens or corrects the mixture that says how far the flow can be trusted.
+"""
+
+from importlib import resources
+
+import keras
+import tensorflow as tf
+
+from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
+from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
+from tfdense.mixture import LaplaceMixture
+
+_STRIDES = (16, 8, 4)
+
+
+@keras.saving.register_keras_serializable("tfdense")
+class PDCNetLite(keras.Model):
+    """A three-level matching network with a mixture head.
+
+    Args:
+        projection_channels: of the features that are matched, at strides 16, 8 and 4.
+        decoder_channels: of each level's three convolutions, coarse to fine.
+        radius: of the local correlation, in cells.
+        maximum_variance: upper bound of the mixture's second variance, in px².
+        train_backbone: whether the pyramid's own weights are trained too.
+    """
+
+    stride = 16
+    minimum_size = 32
+
+    def __init__(
+        self,
+        projection_channels: tuple[int, int, int] = (96, 64, 32),
+        decoder_channels: tuple[tuple[int, ...], ...] = ((128, 96, 96), (96, 80, 64), (64, 48, 48)),
+        radius: int = 4,
+        maximum_variance: float = 256.0**2,
+        train_backbone: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.projection_channels = tuple(projection_channels)
+        self.decoder_channels = tuple(tuple(channels) for channels in decoder_channels)
+        self.radius = radius
+        self.maximum_variance = maximum_variance
+        self.train_backbone = train_backbone
+
+        self.mixture = LaplaceMixture(maximum_variance=maximum_variance)
+        self.pyramid = efficientnet_lite0_pyramid()
+        self.pyramid.trainable = train_backbone
+        self.projections = [
+            keras.layers.Conv2D(channels, 1, name=f"projection_{stride}")
+            for stride, channels in zip(_STRIDES, self.projection_channels, strict=True)
+        ]
+        self.normalise = UnitMeanSquare(name="normalise")
+        self.global_matching = GlobalMatching(name="global_matching")
+        self.correlation = WarpedCorrelation(radius, name="correlation")
+        self.decoders = [
+            LevelDecoder(channels, name=f"decoder_{stride}")
+            for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
+        ]
+
+    def call(self, inputs):
+        """Matches two images.
+
+        Args:
+            inputs: {"source", "target"}, each [batch, height, width, 3], RGB in 0..255, sides
+                divisible by 16.
+
+        Returns:
+            {"flow": [batch, height, width, 2], in px, "log_variance" and "logits":
+            [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4}, float32.
+        """
+        targets, sources = self._features(inputs["target"]), self._features(inputs["source"])
+        matched, certainty = self.global_matching(targets[0], sources[0])
+        flow, state = matched * _STRIDES[0], None
+        raw = tf.concat([tf.ones_like(certainty[..., :1]) * 6.0, tf.zeros_like(flow)], axis=-1)
+        levels = []
+        for stride, target, source, decoder in zip(
+            _STRIDES, targets, sources, self.decoders, strict=True
+        ):
+            if levels:
+                size = spatial_size(target)
+                flow, raw, state = (resize_bilinear(x, size) for x in (flow, raw, state))
+            # The flow steers the warp only: its own level corrects it, not the one before.
+            flow = tf.stop_gradient(flow)
+            correlation = self.correlation(target, source, flow / stride)
+            evidence = [target, correlation, raw, certainty if state is None else state]
+            state, correction = decoder(evidence)
+            flow += correction[..., :2] * stride
+            raw += correction[..., 2:]
+            levels.append(self._level(flow, raw))
+        image_size = spatial_size(inputs["target"])
+        final = self._level(resize_bilinear(flow, image_size), resize_bilinear(raw, image_size))
+        return {**final, "levels": levels}
+
+    def load_backbone_weights(self) -> None:
+        """Loads the ImageNet weights of the pyramid that come with the package."""
+        if not self.pyramid.built:
+            self.pyramid.build((None, None, None, 3))
+        weights = resources.files("tfdense.weights") / "efficientnet_lite0.weights.h5"
+        with resources.as_file(weights) as path:
+            self.pyramid.load_weights(path)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "projection_channels": self.projection_channels,
+            "decoder_channels": self.decoder_channels,
+            "radius": self.radius,
+            "maximum_variance": self.maximum_variance,
+            "train_backbone": self.train_backbone,
+        }
+
+    def _features(self, image) -> list[tf.Tensor]:
+        """Returns the projected features, coarse to fine."""
+        pyramid = self.pyramid(image)
+        return [
+            self.normalise(projection(features))
+            for projection, features in zip(self.projections, reversed(pyramid), strict=True)
+        ]
+
+    def _level(self, flow, raw) -> dict[str, tf.Tensor]:
+        return {
+            "flow": flow,
+            "log_variance": self.mixture.constrain(raw[..., :1]),
+            "logits": raw[..., 1:],
+        }
+
+
+@keras.saving.register_keras_serializable("tfdense")
+class LevelDecoder(keras.layers.Layer):
+    """Decodes the evidence of one level into a correction of flow and mixture.
+
+    Attributes:
+        channels: of its convolutions: one 1x1, then 3x3 ones.
+    """
+
+    def __init__(self, channels: tuple[int, ...], **kwargs):
+        super().__init__(**kwargs)
+        self.channels = tuple(channels)
+        first, *others = self.channels
+        self.convolutions = [keras.layers.Conv2D(first, 1, activation="relu", name="mix")]
+        self.convolutions += [
+            keras.layers.Conv2D(n, 3, padding="same", activation="relu", name=f"convolution_{i}")
+            for i, n in enumerate(others)
+        ]
+        # Near zero: the untrained network answers with the global match.
+        self.correction = keras.layers.Conv2D(
+            5,
+            3,
+            padding="same",
+            dtype="float32",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3),
+            name="correction",
+        )
+
+    def call(self, evidence):
+        """Decodes.
+
+        Args:
+            evidence: a list of [batch, height, width, ...] tensors.
+
+        Returns:
+            The hidden state [batch, height, width, channels[-1]], and the correction, float32
+            [batch, height, width, 5]: flow in cells, raw log-variance, two logits.
+        """
+        x = tf.concat([tf.cast(part, self.compute_dtype) for part in evidence], axis=-1)
+        for convolution in self.convolutions:
+            x = convolution(x)
+        return x, self.correction(x)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}

@@ -1,0 +1,134 @@
+"""Building a network from its configuration, and loading it with its weights."""
+
+import importlib
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdense.config import Config, ModelConfig, load_config
+from tfdense.errors import InputError
+
+
+class Preset(NamedTuple):
+    """A network by name.
+
+    Attributes:
+        network: ``module:class`` below ``tfdense.models``.
+        options: keyword arguments of the class.
+        weights: name of the trained weights in ``tfdense.weights``, or None if none ship.
+    """
+
+    network: str
+    options: dict
+    weights: str | None = None
+
+
+PRESETS: dict[str, Preset] = {
+    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}),
+}
+
+
+def build(config: ModelConfig, precision: str = "float32") -> keras.Model:
+    """Builds a network with fresh weights and, where it has one, its pre-trained backbone.
+
+    Args:
+        config: names the preset and the options that differ from it.
+        precision: a Keras dtype policy.
+
+    Raises:
+        InputError: if the preset or an option is unknown.
+    """
+    if config.preset not in PRESETS:
+        raise InputError(
+            f"Unknown preset {config.preset!r}. Expected one of {', '.join(sorted(PRESETS))}."
+        )
+    preset = PRESETS[config.preset]
+    module, name = preset.network.split(":")
+    network = getattr(importlib.import_module(f"tfdense.models.{module}"), name)
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = network(**{**preset.options, **config.options})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Options of {config.preset}: {error}") from None
+    finally:
+        keras.config.set_dtype_policy(former)
+    image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
+    model({"source": image, "target": image})
+    if hasattr(model, "load_backbone_weights"):
+        model.load_backbone_weights()
+    return model
+
+
+def load(name: str | Path) -> tuple[keras.Model, Config]:
+    """Loads a trained network.
+
+    Args:
+        name: a preset whose weights ship with the package, the folder of a run, or a
+            ``.weights.h5`` file in one.
+
+    Returns:
+        The network and the configuration that it was trained with.
+
+    Raises:
+        InputError: if there is no such run, or its weights do not fit or are not finite.
+    """
+    if name in PRESETS:
+        return _load_preset(name)
+    path = Path(name)
+    folder = path.parent if path.name.endswith(".weights.h5") else path
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"Expected a preset ({', '.join(sorted(PRESETS))}) or the folder of a run, with "
+            f"config.yaml and weights in it. Received: {name}"
+        )
+    config = load_config(folder / "config.yaml")
+    weights = path if path != folder else _find_weights(folder)
+    model = build(config.model)
+    load_weights(model, weights)
+    return model, config
+
+
+def _load_preset(name: str) -> tuple[keras.Model, Config]:
+    weights = PRESETS[name].weights
+    if weights is None:
+        raise InputError(
+            f"No trained weights of {name} ship with tfdense. Train it (python train.py) and give "
+            "the folder of the run."
+        )
+    config = Config(name=name, model=ModelConfig(preset=name))
+    model = build(config.model)
+    with resources.as_file(resources.files("tfdense.weights") / weights) as path:
+        load_weights(model, path)
+    return model, config
+
+
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Loads weights into a network.
+
+    Raises:
+        InputError: if the file is missing, belongs to another network or holds numbers that are
+            not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no weights file {path}.")
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
+    for variable in model.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise InputError(f"{path}: {variable.path} holds values that are not finite (NaN).")
+
+
+def _find_weights(folder: Path) -> Path:
+    for name in ("best.weights.h5", "last.weights.h5"):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} holds neither best.weights.h5 nor last.weights.h5.")
