@@ -1,0 +1,95 @@
+"""The objective: the negative log-likelihood of the true flow over the levels of a network."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import tensorflow as tf
+
+from tfdense.geometry import resize_bilinear, resize_flow, spatial_size
+from tfdense.mixture import Mixture
+
+
+def masked_likelihood(
+    mixture: Mixture, estimate: dict[str, tf.Tensor], flow, mask, reduction: str = "mean"
+) -> tf.Tensor:
+    """Returns the negative log-likelihood of a flow, averaged over its valid pixels.
+
+    Args:
+        mixture: the distribution.
+        estimate: ``flow``, ``log_variance`` and ``logits``, [batch, height, width, ...].
+        flow: true flow, [batch, height, width, 2], in the units of the estimate.
+        mask: [batch, height, width], 1 where the true flow is valid.
+        reduction: ``mean`` over the valid pixels of each pair, or ``sum``: that mean times
+            height * width, the original's form, which favours the finer levels.
+
+    Returns:
+        A scalar, the mean over the batch; a pair without valid pixels counts as zero (PDC-Net,
+        equation 3 and supplementary).
+    """
+    mask = tf.cast(mask, tf.float32)
+    likelihood = mixture.negative_log_likelihood(
+        estimate["flow"] - flow, estimate["log_variance"], estimate["logits"]
+    )
+    total = tf.reduce_sum(tf.where(mask > 0, likelihood, 0.0) * mask, axis=[1, 2])
+    loss = total / (tf.reduce_sum(mask, axis=[1, 2]) + 1e-6)
+    if reduction == "sum":
+        height, width = spatial_size(flow)
+        loss *= tf.cast(height * width, tf.float32)
+    return tf.reduce_mean(loss)
+
+
+def pyramid_likelihood(
+    mixture: Mixture,
+    levels: Sequence[dict[str, tf.Tensor]],
+    flow,
+    mask,
+    weights: Sequence[float],
+    resolution: Literal["level", "full"] = "level",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tf.Tensor:
+    """Returns the weighted sum of the levels' negative log-likelihoods.
+
+    Args:
+        mixture: the distribution.
+        levels: coarse to fine, each with ``flow``, ``log_variance`` and ``logits`` on its own grid,
+            the flow in pixels of the images that `flow` belongs to.
+        flow: true flow, [batch, height, width, 2].
+        mask: [batch, height, width], 1 where it is valid.
+        weights: one for each level.
+        resolution: ``level`` resizes the true flow to the level's grid (its values stay), where
+            only a cell whose neighbours are all valid counts; ``full`` resizes the estimate.
+        reduction: as in `masked_likelihood`.
+
+    Raises:
+        ValueError: if there is not one weight for each level.
+    """
+    if len(weights) != len(levels):
+        raise ValueError(
+            f"Expected one weight for each of the {len(levels)} levels. Received: {weights}"
+        )
+    loss = 0.0
+    for weight, level in zip(weights, levels, strict=True):
+        if resolution == "full":
+            size = spatial_size(flow)
+            estimate = {name: resize_bilinear(value, size) for name, value in level.items()}
+            level_flow, level_mask = flow, mask
+        else:
+            estimate = level
+            level_flow, level_mask = resize_ground_truth(flow, mask, spatial_size(level["flow"]))
+        loss += weight * masked_likelihood(mixture, estimate, level_flow, level_mask, reduction)
+    return loss
+
+
+def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resizes a true flow and its mask; a pixel stays valid where all that made it was valid.
+
+    Args:
+        flow: [batch, height, width, 2].
+        mask: [batch, height, width].
+        size: (height, width) of the result.
+        rescale: whether the flow's values become pixels of the new size.
+    """
+    resized = resize_flow(flow, size) if rescale else resize_bilinear(flow, size)
+    mask = resize_bilinear(tf.cast(mask, tf.float32)[..., None], size)[..., 0]
+    # Weights of 1 may add up to a hair less than 1.
+    return resized, tf.floor(mask + 1e-6)
