@@ -42,6 +42,33 @@ def resize_bilinear(x, size) -> tf.Tensor:
     return tf.cast(tf.image.resize(x, size, method="bilinear", antialias=False), x.dtype)
 
 
+def resize_area(x, size) -> tf.Tensor:
+    """Resizes [batch, height, width, channels] by averaging boxes (adaptive average pooling).
+
+    Output index i averages the input indices from ``floor(i n / m)`` to ``ceil((i + 1) n / m) - 1``
+    where n is the size and m the new one, each with the same weight. It enlarges too, by
+    replicating pixels and averaging pairs. The original networks reduce their images in this way.
+
+    Args:
+        x: any floating dtype.
+        size: (height, width) of the result, integers or integer tensors.
+    """
+    height, width = spatial_size(x)
+    rows = _averaging_matrix(height, size[0], x.dtype)
+    columns = _averaging_matrix(width, size[1], x.dtype)
+    return tf.einsum("yh,bhwc,xw->byxc", rows, x, columns)
+
+
+def _averaging_matrix(size, new_size, dtype) -> tf.Tensor:
+    """Returns the weights [new_size, size] of adaptive average pooling along one axis."""
+    output = tf.range(new_size)[:, None]
+    position = tf.range(size)
+    first = output * size // new_size
+    end = -(-(output + 1) * size // new_size)
+    within = tf.logical_and(position >= first, position < end)
+    return tf.cast(within, dtype) / tf.cast(end - first, dtype)
+
+
 def resize_flow(flow, size) -> tf.Tensor:
     """Resizes a flow and scales its values, so that they are pixels of the new size.
 

@@ -1,0 +1,212 @@
+"""Reading the authors' PyTorch checkpoints into the Keras networks.
+
+`CHECKPOINT_NAMES` is the whole correspondence: the names of the variables here are rewritten, rule
+by rule, to the names in the authors' files.
+"""
+
+import argparse
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfdense.config import Config, ModelConfig, save_config
+from tfdense.errors import InputError
+from tfdense.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+CHECKPOINT_NAMES: tuple[tuple[str, str], ...] = (
+    # Layers.
+    (r"^global_gocor/(foreground|background)$", r"global_gocor/filter_initializer.target_\1"),
+    (r"target_foreground$", "target_fg"),
+    (r"target_background$", "target_bg"),
+    (r"^local_gocor/scaling$", "local_gocor/filter_initializer.scaling"),
+    (r"^global_gocor/source_kernel$", "global_gocor/filter_optimizer.reg_layer.weight1"),
+    (r"^global_gocor/target_kernel$", "global_gocor/filter_optimizer.reg_layer.weight2"),
+    (r"gocor/filter_regularization$", "gocor/filter_optimizer.filter_reg"),
+    (r"gocor/log_step_length$", "gocor/filter_optimizer.log_step_length"),
+    (r"gocor/label_map$", "gocor/filter_optimizer.label_map_predictor.weight"),
+    (r"gocor/spatial_weight$", "gocor/filter_optimizer.spatial_weight_predictor.weight"),
+    (r"gocor/target_mask$", "gocor/filter_optimizer.target_mask_predictor.0.weight"),
+    (r"^global_gocor/", "corr.corr_module/"),
+    (r"^local_gocor/", "local_corr/"),
+    (r"^correlation_uncertainty(\d)/", r"corr_uncertainty_decoder\1/"),
+    (r"^(uncertainty_decoder\d)/predict_uncertainty/", r"\1/predict_uncertainty_final/"),
+    (r"^decoder4/predict_flow/", "decoder4/final/"),
+    (r"/skip_(\d)/", r"/conv\1_skip/"),
+    (r"^refinement(\d)/predict_flow/", r"refinement\1/conv_7/"),
+    (r"^refinement3/conv_", "dc_conv"),
+    (r"^refinement1/conv_", "l_dc_conv"),
+    (r"^(pyramid|pyramid_256)/level_(\d)_0/", r"\1/level_\2/0/"),
+    (r"^(pyramid|pyramid_256)/level_(\d)_1/", r"\1/level_\2/2/"),
+    (r"^(pyramid|pyramid_256)/level_(\d)_2/", r"\1/level_\2/4/"),
+    # Variables: a block is a convolution, 0, and a normalisation, 1, except the last of a network.
+    (r"(conv_\d|conv\d_skip|dc_conv[1-6])/(kernel|bias)$", r"\1/0/\2"),
+    (r"/(gamma|beta|moving_mean|moving_variance)$", r"/1/\1"),
+    (r"/(kernel|gamma)$", "/weight"),
+    (r"/beta$", "/bias"),
+    (r"/moving_mean$", "/running_mean"),
+    (r"/moving_variance$", "/running_var"),
+    (r"/", "."),
+)
+
+
+def checkpoint_name(path: str) -> str:
+    """Returns what a variable of PDC-Net is called in the authors' checkpoints.
+
+    Args:
+        path: of the Keras variable, such as ``decoder4/conv_0/kernel``.
+    """
+    for pattern, replacement in CHECKPOINT_NAMES:
+        path = re.sub(pattern, replacement, path)
+    return path
+
+
+def from_checkpoint_layout(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Turns a parameter to the layout of Keras.
+
+    Args:
+        array: as in the checkpoint: kernels are [out, in, height, width], those of transposed
+            convolutions [in, out, height, width], functions of distance [1, bins, 1, 1].
+        shape: of the Keras variable: kernels are [height, width, in, out], those of transposed
+            convolutions [height, width, out, in], functions of distance [bins].
+    """
+    if array.ndim == 4 and len(shape) == 4:
+        return array.transpose(2, 3, 1, 0)
+    if array.ndim == 4 and array.shape == (1, *shape, 1, 1):
+        return array.reshape(shape)
+    return array
+
+
+def assign_weights(model: "keras.Model", parameters: Mapping[str, np.ndarray]) -> None:
+    """Copies a state dict into a network.
+
+    Args:
+        model: a `tfdense.models.pdcnet.PDCNet`.
+        parameters: arrays by the authors' names; ``num_batches_tracked`` is ignored.
+
+    Raises:
+        InputError: if a parameter is missing, unknown or of another shape, before any is changed.
+    """
+    variables = {checkpoint_name(variable.path): variable for variable in model.variables}
+    given = {name for name in parameters if not name.endswith(".num_batches_tracked")}
+    problems = []
+    if missing := sorted(variables.keys() - given):
+        problems.append(f"it lacks {_listed(missing)}")
+    if unknown := sorted(given - variables.keys()):
+        problems.append(f"it has the unknown {_listed(unknown)}")
+    if problems:
+        raise InputError(f"Not a checkpoint of {model.name}: {'; '.join(problems)}.")
+    values = {}
+    for name, variable in variables.items():
+        values[name] = from_checkpoint_layout(np.asarray(parameters[name]), tuple(variable.shape))
+        if values[name].shape != tuple(variable.shape):
+            raise InputError(
+                f"Not a checkpoint of {model.name}: {name} has shape "
+                f"{np.shape(parameters[name])}, which does not fit {tuple(variable.shape)}."
+            )
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the parameters in a PyTorch file, without executing anything that it holds.
+
+    Args:
+        path: a bare state dict, or a dict that holds one under ``state_dict`` or ``net``.
+
+    Raises:
+        InputError: if torch is not installed, or the file is not of this kind or holds Python
+            objects.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "Reading PyTorch files needs torch: pip install 'tfdense[convert]'."
+        ) from None
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} holds something other than tensors, refused: {reason}") from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a PyTorch checkpoint: {error}") from None
+    return {name: tensor.numpy() for name, tensor in _state_dict(content, path, torch).items()}
+
+
+def _state_dict(content: Any, path: Path, torch) -> Mapping[str, Any]:
+    for key in ("state_dict", "net"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path}: expected a dict of tensors. Received: {type(content).__name__}.")
+    others = [str(name) for name, value in content.items() if not torch.is_tensor(value)]
+    if others:
+        raise InputError(f"{path}: expected a dict of tensors, but {_listed(others)} are not.")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def preset_of(parameters: Mapping[str, np.ndarray]) -> str:
+    """Tells PDC-Net+, which has a second pyramid, from PDC-Net."""
+    second = any(name.startswith("pyramid_256.") for name in parameters)
+    return "pdcnet-plus" if second else "pdcnet"
+
+
+def convert(checkpoint: str | Path, output: str | Path, preset: str | None = None) -> str:
+    """Writes a PyTorch checkpoint as Keras weights, with their configuration beside them.
+
+    Args:
+        checkpoint: see `read_checkpoint`.
+        output: ``NAME.weights.h5``. ``config.yaml`` in the same folder names the preset.
+        preset: ``pdcnet`` or ``pdcnet-plus``; None recognises it.
+
+    Returns:
+        The preset.
+
+    Raises:
+        InputError: if the file cannot be read or does not fit the preset.
+    """
+    from tfdense import models
+
+    output = Path(output)
+    if not output.name.endswith(".weights.h5"):
+        raise InputError(f"Expected an output named NAME.weights.h5. Received: {output}")
+    parameters = read_checkpoint(checkpoint)
+    preset = preset or preset_of(parameters)
+    config = ModelConfig(preset=preset)
+    model = models.build(config)
+    assign_weights(model, parameters)
+    with replacing(output) as temporary:
+        model.save_weights(temporary)
+    save_config(output.with_name("config.yaml"), Config(name=preset, model=config))
+    return preset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of ``tfdense convert``."""
+    parser.add_argument("checkpoint", help="the authors' PyTorch file")
+    parser.add_argument("-o", "--output", required=True, help="NAME.weights.h5 to write")
+    parser.add_argument(
+        "--preset", choices=("pdcnet", "pdcnet-plus"), help="recognised if not given"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs ``tfdense convert``."""
+    preset = convert(arguments.checkpoint, arguments.output, arguments.preset)
+    print(f"Wrote {arguments.output}: the weights of {preset}.")
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
