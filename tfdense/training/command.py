@@ -1,0 +1,77 @@
+"""``python train.py`` and ``tfdense train``."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tfdense.config import Config, load_config
+from tfdense.errors import InputError
+
+_RUNS = Path("runs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of training."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (YAML)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="photos, any folder of images")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after so many steps")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value, for example --set train.batch_size=4; may be repeated",
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains as the options say; returns the exit status."""
+    overrides = list(arguments.set)
+    if arguments.data is not None:
+        overrides.append(f"data.photos={json.dumps(str(arguments.data))}")
+    if arguments.steps is not None:
+        overrides.append(f"train.steps={arguments.steps}")
+    if arguments.resume is None:
+        config = load_config(arguments.config, overrides)
+        folder = new_run_folder(config)
+    else:
+        folder = arguments.resume
+        config = _resumed_config(arguments, overrides)
+
+    from tfdense.training.trainer import Trainer
+
+    trainer = Trainer(config, folder)
+    start = f"from step {trainer.step} " if trainer.step else ""
+    print(f"Training {config.model.preset} {start}in {folder}", flush=True)
+    if trainer.step >= config.train.steps:
+        raise InputError(
+            f"{folder} is at step {trainer.step} of {config.train.steps}; "
+            "give a larger number of --steps to train on."
+        )
+    finished = trainer.train()
+    if not finished:
+        print(f"Stopped at step {trainer.step}. Resume: python train.py --resume {folder}")
+        return 130
+    print(f"Trained {trainer.step} steps. Match with: tfdense match A B --model {folder}")
+    return 0
+
+
+def new_run_folder(config: Config) -> Path:
+    """Returns ``runs/NAME``, or ``runs/NAME-2`` and so on where that exists already."""
+    folder, number = _RUNS / config.name, 1
+    while folder.exists():
+        number += 1
+        folder = _RUNS / f"{config.name}-{number}"
+    return folder
+
+
+def _resumed_config(arguments: argparse.Namespace, overrides: list[str]) -> Config:
+    folder = arguments.resume
+    if arguments.config is not None:
+        raise InputError("--resume takes the configuration of the run; leave out --config.")
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    return load_config(folder / "config.yaml", overrides)

@@ -1,0 +1,112 @@
+"""What a run leaves behind while it trains: a table, TensorBoard files, a line of progress."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfdense.files import replacing
+from tfdense.training import validation
+
+COLUMNS = (
+    "step",
+    "loss",
+    "gradient_norm",
+    "learning_rate",
+    "pairs_per_second",
+    "data_wait",
+    *validation.COLUMNS,
+)
+
+
+class Records:
+    """Writes ``metrics.csv`` and the TensorBoard files of a run.
+
+    Args:
+        folder: of the run.
+        start_step: rows of later steps, left by an interrupted run, are dropped.
+    """
+
+    def __init__(self, folder: Path, start_step: int):
+        self._path = folder / "metrics.csv"
+        rows = read_metrics(self._path) if self._path.is_file() else []
+        with replacing(self._path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["step"]) <= start_step)
+        self._summaries = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds a row; columns without a value stay empty."""
+        with open(self._path, "a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow({"step": step, **values})
+        with self._summaries.as_default(step=step):
+            for name, value in values.items():
+                group = "validation" if name in validation.COLUMNS else "training"
+                tf.summary.scalar(f"{group}/{name}", value)
+        self._summaries.flush()
+
+    def write_picture(self, step: int, picture: np.ndarray) -> None:
+        """Adds a picture, uint8 [height, width, 3]."""
+        with self._summaries.as_default(step=step):
+            tf.summary.image("validation", picture[None])
+
+
+def read_metrics(path: str | Path) -> list[dict[str, str]]:
+    """Reads a ``metrics.csv``: a dictionary for each row."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Stopwatch:
+    """Measures how fast steps go, and how much of the time is spent waiting for data."""
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets everything so far."""
+        self._waited = 0.0
+        self._steps = 0
+        self._start = time.perf_counter()
+
+    def waited(self, seconds: float) -> None:
+        """Counts a step, before which so many seconds were spent waiting for its data."""
+        self._waited += seconds
+        self._steps += 1
+
+    def read(self) -> tuple[float, float]:
+        """Returns steps per second and the share of time spent waiting, then restarts."""
+        elapsed = time.perf_counter() - self._start
+        result = self._steps / elapsed, self._waited / elapsed
+        self.restart()
+        return result
+
+
+def show_progress(step: int, steps: int, values: dict[str, float], steps_per_second: float) -> None:
+    """Prints one line; on a terminal it takes the place of the one before."""
+    hours, seconds = divmod(int((steps - step) / max(steps_per_second, 1e-9)), 3600)
+    line = (
+        f"step {step}/{steps}  loss {values['loss']:.3f}  "
+        f"rate {values['learning_rate']:.1e}  {values['pairs_per_second']:.1f} pairs/s  "
+        f"waiting for data {100 * values['data_wait']:.1f} %  "
+        f"{hours}:{seconds // 60:02d}:{seconds % 60:02d} left"
+    )
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line}", end="" if step < steps else "\n", flush=True)
+    else:
+        print(line, flush=True)
+
+
+def show_validation(step: int, values: dict[str, float]) -> None:
+    """Prints the measures of a validation."""
+    start = "\r\033[K" if sys.stdout.isatty() else ""
+    print(
+        f"{start}validation at step {step}: AEPE {values['aepe']:.2f} px, "
+        f"PCK-1/3/5 {values['pck_1']:.1f}/{values['pck_3']:.1f}/{values['pck_5']:.1f} %, "
+        f"NLL {values['nll']:.2f}, AUSE {values['ause']:.3f}",
+        flush=True,
+    )

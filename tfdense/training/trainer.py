@@ -1,0 +1,257 @@
+"""The training loop: steps, validation, checkpoints, and stopping when asked to."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdense.config import Config, save_config
+from tfdense.data import training_pairs, validation_pairs
+from tfdense.errors import InputError
+from tfdense.files import replacing
+from tfdense.models import build
+from tfdense.training.optimizer import build_optimizer
+from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
+from tfdense.training.step import build_train_step, distribution_strategy
+from tfdense.training.validation import validate
+from tfdense.visualize import training_picture
+
+_PICTURED_PAIRS = 4
+
+
+class Trainer:
+    """Trains one network and keeps its run folder.
+
+    The folder gets ``config.yaml``, ``metrics.csv``, ``tensorboard/``, ``checkpoints/`` to resume
+    from, and the weights with the lowest validation AEPE and those of the last validation:
+    ``best.weights.h5`` and ``last.weights.h5``. Training is deterministic: a resumed run computes
+    what an uninterrupted one would have.
+
+    Args:
+        config: the experiment.
+        folder: of the run. Where it holds checkpoints, training goes on from the latest.
+        strategy: how to spread a batch over devices; by default as the machine offers.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, strategy: tf.distribute.Strategy | None = None
+    ):
+        self.config = config
+        self.folder = folder
+        keras.utils.set_random_seed(config.seed)
+        self._strategy = strategy or distribution_strategy()
+        if config.train.batch_size % self._strategy.num_replicas_in_sync:
+            raise InputError(
+                f"train.batch_size should be a multiple of the "
+                f"{self._strategy.num_replicas_in_sync} devices, is {config.train.batch_size}"
+            )
+        with self._strategy.scope():
+            self.model = build(config.model, config.train.precision)
+            _check_fits(self.model, config)
+            self._optimizer = build_optimizer(config.train)
+            self._optimizer.build(self.model.trainable_variables)
+            self._average = self._start_average()
+        self._saved_step = tf.Variable(0, dtype=tf.int64)
+        self._best = tf.Variable(np.inf)
+        self._predict = tf.function(self.model)
+        self._checkpoints = tf.train.CheckpointManager(
+            tf.train.Checkpoint(
+                model=self.model,
+                optimizer=self._optimizer,
+                average=[self._average.average(v) for v in self._weights] if self._average else [],
+                step=self._saved_step,
+                best=self._best,
+            ),
+            str(folder / "checkpoints"),
+            max_to_keep=2,
+        )
+        self._restore()
+        self.step = int(self._saved_step)
+
+    def train(self) -> bool:
+        """Trains up to the configured number of steps.
+
+        Returns:
+            Whether training came to its end; False if it was asked to stop (Ctrl-C or SIGTERM).
+
+        Raises:
+            InputError: if the loss is no longer finite.
+        """
+        settings = self.config.train
+        save_config(self.folder / "config.yaml", self.config)
+        records = Records(self.folder, self.step)
+        if self.step == 0:
+            self._validate(records)
+        train_step = build_train_step(
+            self.model, self._optimizer, self._average, self.config.loss, self._strategy
+        )
+        batches = iter(self._distribute(self._training_pairs()))
+        stopwatch, losses = Stopwatch(), []
+        with _asked_to_stop() as stop:
+            while self.step < settings.steps and not stop.is_set():
+                asked = time.perf_counter()
+                batch = next(batches)
+                stopwatch.waited(time.perf_counter() - asked)
+                loss, gradient_norm = train_step(batch)
+                losses.append(loss)
+                self.step += 1
+                last = self.step == settings.steps
+                if last or self.step % settings.log_every == 0:
+                    self._log(records, losses, gradient_norm, stopwatch)
+                    losses = []
+                if last or self.step % settings.validate_every == 0:
+                    self._validate(records)
+                    stopwatch.restart()
+                if last or self.step % settings.checkpoint_every == 0:
+                    self._save_checkpoint()
+                    stopwatch.restart()
+        if self.step % settings.checkpoint_every and self.step < settings.steps:
+            self._save_checkpoint()
+        return self.step >= settings.steps
+
+    def _training_pairs(self) -> tf.data.Dataset:
+        settings = self.config.train
+        return training_pairs(self.config.data, settings.batch_size, self.config.seed, self.step)
+
+    def _distribute(self, dataset: tf.data.Dataset):
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        return self._strategy.experimental_distribute_dataset(dataset.with_options(options))
+
+    @property
+    def _weights(self) -> list[tf.Variable]:
+        return [variable.value for variable in self.model.trainable_variables]
+
+    def _start_average(self) -> tf.train.ExponentialMovingAverage | None:
+        momentum = self.config.train.ema_momentum
+        if not momentum:
+            return None
+        # Counting updates lets the average forget the random start.
+        average = tf.train.ExponentialMovingAverage(momentum, self._optimizer.iterations.value)
+        average.apply(self._weights)
+        return average
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Gives the network its averaged weights, where it has them, for the time being."""
+        trained = [weight.numpy() for weight in self._weights]
+        try:
+            if self._average:
+                for weight in self._weights:
+                    weight.assign(self._average.average(weight))
+            yield
+        finally:
+            for weight, value in zip(self._weights, trained, strict=True):
+                weight.assign(value)
+
+    def _log(self, records: Records, losses: list, gradient_norm, stopwatch: Stopwatch) -> None:
+        settings = self.config.train
+        losses = np.array(losses)
+        if not np.isfinite(losses).any():
+            raise InputError(
+                f"The loss was not finite in any of the {len(losses)} steps up to step "
+                f"{self.step}. Try a lower train.learning_rate. The last good checkpoint is "
+                f"{self._checkpoints.latest_checkpoint}."
+            )
+        steps_per_second, data_wait = stopwatch.read()
+        values = {
+            "loss": float(losses[np.isfinite(losses)].mean()),
+            "gradient_norm": float(gradient_norm),
+            "learning_rate": float(self._optimizer.learning_rate),
+            "pairs_per_second": steps_per_second * settings.batch_size,
+            "data_wait": data_wait,
+        }
+        records.write(self.step, values)
+        show_progress(self.step, settings.steps, values, steps_per_second)
+
+    def _validate(self, records: Records) -> None:
+        settings = self.config.train
+        pairs = validation_pairs(
+            self.config.data, settings.batch_size, settings.validation_pairs, self.config.seed
+        )
+        with self._averaged():
+            values = validate(self._predict, self.model.mixture, pairs)
+            records.write_picture(self.step, self._picture(next(iter(pairs))))
+            if values["aepe"] < float(self._best):
+                self._best.assign(values["aepe"])
+                self._save_weights("best.weights.h5")
+            self._save_weights("last.weights.h5")
+        records.write(self.step, values)
+        show_validation(self.step, values)
+
+    def _picture(self, batch: dict) -> np.ndarray:
+        batch = {name: value[:_PICTURED_PAIRS] for name, value in batch.items()}
+        output = self._predict({"source": batch["source"], "target": batch["target"]})
+        confidence = self.model.mixture.confidence(output["log_variance"], output["logits"])
+        return training_picture(
+            batch["source"].numpy(),
+            batch["target"].numpy(),
+            output["flow"].numpy(),
+            confidence.numpy(),
+            batch["flow"].numpy(),
+            batch["mask"].numpy(),
+        )
+
+    def _save_weights(self, name: str) -> None:
+        with replacing(self.folder / name) as temporary:
+            self.model.save_weights(temporary)
+
+    def _save_checkpoint(self) -> None:
+        self._saved_step.assign(self.step)
+        self._checkpoints.save(self.step)
+
+    def _restore(self) -> None:
+        path = self._checkpoints.latest_checkpoint
+        if path is None:
+            return
+        try:
+            self._checkpoints.checkpoint.restore(path).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{path} is not a checkpoint of this {self.config.model.preset}: {reason}"
+            ) from None
+
+
+def _check_fits(model: keras.Model, config: Config) -> None:
+    size = config.data.size
+    if size % model.stride or size < model.minimum_size:
+        raise InputError(
+            f"data.size should be a multiple of {model.stride} and at least {model.minimum_size} "
+            f"for {config.model.preset}, is {size}"
+        )
+    image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
+    levels = len(model({"source": image, "target": image})["levels"])
+    if len(config.loss.level_weights) != levels:
+        raise InputError(
+            f"loss.level_weights should hold one weight for each of the {levels} levels of "
+            f"{config.model.preset}, is {config.loss.level_weights}"
+        )
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C or SIGTERM into an event; the next Ctrl-C interrupts at once."""
+    event = threading.Event()
+    former = {}
+
+    def stop(number, frame):
+        event.set()
+        print("\nStopping after this step. Ctrl-C again to stop at once.", flush=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is threading.main_thread():
+        former = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
