@@ -100,11 +100,10 @@ class LaplaceMixture(Mixture):
         Returns:
             float32 [..., 2]: log σ₁², a constant, and log σ₂², in log px².
         """
-        raw = tf.cast(raw, tf.float32)
-        span = self.maximum_variance - self.minimum_variance
-        fraction = tf.sigmoid(raw - math.log(self.maximum_variance))
-        second = tf.math.log(self.minimum_variance + span * fraction)
-        return tf.concat([tf.fill(tf.shape(raw), math.log(self.first_variance)), second], axis=-1)
+        second = _bounded_log_variance(raw, self.minimum_variance, self.maximum_variance)
+        return tf.concat(
+            [tf.fill(tf.shape(second), math.log(self.first_variance)), second], axis=-1
+        )
 
     def log_density(self, error, log_variance) -> tf.Tensor:
         """``-log(2 σ²) - √2 |error|₁ / σ`` (PDC-Net, equation 3)."""
@@ -126,7 +125,7 @@ class GaussianUniformMixture(Mixture):
 
     The uniform component stands for matches that the network cannot find; it covers a square of
     side `extent` around the mean. The variance is bounded below, without which the likelihood
-    would grow without end where a pixel is fitted exactly.
+    would grow without end where a pixel is fitted exactly, and above by the squared extent.
 
     Attributes:
         extent: side of the square that the uniform component covers, in px.
@@ -137,9 +136,9 @@ class GaussianUniformMixture(Mixture):
     minimum_variance: float = 0.01
 
     def __post_init__(self):
-        if not (self.extent > 0 and self.minimum_variance > 0):
+        if not 0 < self.minimum_variance < self.extent**2:
             raise InputError(
-                "Expected a positive extent and minimum_variance. "
+                "Expected 0 < minimum_variance < extent². "
                 f"Received: {self.extent}, {self.minimum_variance}"
             )
 
@@ -150,14 +149,11 @@ class GaussianUniformMixture(Mixture):
             raw: [..., 1].
 
         Returns:
-            float32 [..., 2]: ``log(minimum + exp(h))``, and the constant log-variance
-            ``log(extent² / 12)`` of the uniform component.
+            float32 [..., 2]: the normal's, bounded as `LaplaceMixture.constrain` does it with
+            extent² as maximum, and the constant ``log(extent² / 12)`` of the uniform component.
         """
-        raw = tf.cast(raw, tf.float32)
-        # log(a + exp(h)) as a softplus neither overflows nor loses its gradient.
-        lower = math.log(self.minimum_variance)
-        normal = lower + tf.nn.softplus(raw - lower)
-        uniform = tf.fill(tf.shape(raw), 2.0 * math.log(self.extent) - math.log(12.0))
+        normal = _bounded_log_variance(raw, self.minimum_variance, self.extent**2)
+        uniform = tf.fill(tf.shape(normal), 2.0 * math.log(self.extent) - math.log(12.0))
         return tf.concat([normal, uniform], axis=-1)
 
     def log_density(self, error, log_variance) -> tf.Tensor:
@@ -181,6 +177,11 @@ class GaussianUniformMixture(Mixture):
             1.0, 2.0 * radius_y / self.extent
         )
         return weights[..., 0] * normal + weights[..., 1] * uniform
+
+
+def _bounded_log_variance(raw, minimum: float, maximum: float) -> tf.Tensor:
+    fraction = tf.sigmoid(tf.cast(raw, tf.float32) - math.log(maximum))
+    return tf.math.log(minimum + (maximum - minimum) * fraction)
 
 
 def _laplace_decay(log_variance) -> tf.Tensor:
