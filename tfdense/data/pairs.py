@@ -1,0 +1,112 @@
+"""One training pair from one photo."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdense.config import DataConfig
+from tfdense.data.objects import Cutout, add_random_objects, photo_scene, visible
+from tfdense.data.perturbations import random_perturbation
+from tfdense.data.photometry import random_photometry
+from tfdense.data.warps import random_warp, warp_flow
+from tfdense.geometry import flow_to_map, map_to_flow, pixel_grid
+from tfdense.ops import warp
+
+
+class View(NamedTuple):
+    """Where the source lies in the photo: its pixel q shows the photo's ``origin + scale q``.
+
+    Attributes:
+        origin: [2], (x, y) in pixels of the photo.
+        scale: [2], pixels of the photo to one of the source; negative in x if mirrored.
+    """
+
+    origin: tf.Tensor
+    scale: tf.Tensor
+
+
+def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photometric) -> dict:
+    """Makes a training pair.
+
+    Args:
+        photo: uint8 [height, width, 3], any size.
+        seed: int [2]; the pair depends on nothing else that is random.
+        config: the ranges.
+        cutout: draws what moving objects look like.
+        strength: of the warp, 0..1.
+        photometric: whether the images get changes of colour too.
+
+    Returns:
+        dict: ``source``, ``target`` float32 [size, size, 3], 0..255; ``flow`` float32
+        [size, size, 2]; ``mask`` float32 [size, size], 1 where the flow is ground truth: where the
+        target pixel's match lies in the source and nothing hides it there.
+    """
+    warp_seed, perturbation_seed, view_seed, object_seed, source_seed, target_seed = tf.unstack(
+        tf.random.split(seed, 6)
+    )
+    displacement = random_perturbation(perturbation_seed, config.perturbation, config.size)
+    flow = warp_flow(random_warp(warp_seed, config.warp, strength), displacement)
+    photo = tf.cast(photo, tf.float32)
+    view = random_view(view_seed, flow, tf.shape(photo)[1::-1], config)
+    source = sample_photo(photo, view, pixel_grid(config.size, config.size))
+    target = sample_photo(photo, view, flow_to_map(flow))
+    scene = photo_scene(source, target, flow)
+    scene = add_random_objects(scene, object_seed, config.objects, cutout)
+    source, target = scene.source, scene.target
+    if photometric:
+        source = random_photometry(source, source_seed, config.photometry)
+        target = random_photometry(target, target_seed, config.photometry)
+    return {"source": source, "target": target, "flow": scene.flow, "mask": visible(scene)}
+
+
+def random_view(seed, flow, photo_size, config: DataConfig) -> View:
+    """Places the source in the photo, so that the target stays in it too where possible.
+
+    A target that does not fit shrinks the view down to the smallest one allowed; what still sticks
+    out is centred.
+
+    Args:
+        seed: int [2].
+        flow: float32 [size, size, 2], from the target to the source.
+        photo_size: int [2], (width, height) in pixels.
+        config: `config.warp` has the ranges.
+    """
+    draw = tf.random.stateless_uniform([4], seed)
+    last = tf.cast(photo_size - 1, tf.float32)
+    end = config.size - 1.0
+    smallest, largest = (share * tf.reduce_min(last) / end for share in config.warp.view)
+    mapping = flow_to_map(flow)
+    # A few pixels far out shall not decide.
+    first_seen = tf.maximum(tf.reduce_min(mapping, axis=[0, 1]), -0.75 * end)
+    first_seen = tf.minimum(first_seen, 0.0)
+    last_seen = tf.minimum(tf.reduce_max(mapping, axis=[0, 1]), 1.75 * end)
+    last_seen = tf.maximum(last_seen, end)
+    fitting = tf.reduce_min(last / (last_seen - first_seen))
+    scale = smallest + (largest - smallest) * draw[0]
+    scale = tf.maximum(tf.minimum(scale, fitting), smallest)
+    lowest, highest = -scale * first_seen, last - scale * last_seen
+    place = tf.where(highest >= lowest, draw[1:3], 0.5)
+    origin = lowest + place * (highest - lowest)
+    origin = tf.clip_by_value(origin, 0.0, last - scale * end)
+    mirrored = tf.stack([draw[3] < config.warp.mirror, False])
+    return View(
+        tf.where(mirrored, last - origin, origin),
+        tf.where(mirrored, -scale, scale),
+    )
+
+
+def sample_photo(photo, view: View, positions) -> tf.Tensor:
+    """Samples a photo, which is mirrored at its borders, at positions in the source.
+
+    Args:
+        photo: float32 [height, width, 3].
+        view: of the source.
+        positions: float32 [rows, columns, 2], in pixels of the source.
+
+    Returns:
+        float32 [rows, columns, 3].
+    """
+    last = tf.cast(tf.shape(photo)[1::-1] - 1, tf.float32)
+    positions = view.origin + view.scale * positions
+    mirrored = last - tf.abs(last - tf.math.floormod(positions, 2.0 * last))
+    return warp.bilinear(photo[None], map_to_flow(mirrored)[None])[0]

@@ -1,0 +1,193 @@
+"""Photos on disk: finding, splitting, decoding and keeping them."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from tfdense.config import DataConfig
+from tfdense.errors import InputError
+from tfdense.images import find_images, read_image
+
+SMALLEST_SIDE = 32
+"""Photos with a shorter side are skipped, in pixels."""
+
+_LOG = logging.getLogger(__name__)
+_FOLDER = Path(__file__).parent
+
+# Photos are reduced to 1.5 times the pairs' size, so that a view of 0.55 to 0.85 of the short side
+# keeps its sharpness, and cropped to 2:1, so that a panorama does not fill the memory.
+_WORKING_SIZE = 1.5
+_LARGEST_ASPECT = 2
+_MEMORY = 2**30
+
+
+class ImageStore:
+    """Images of a list of files, each decoded when it is first asked for.
+
+    Decoded images are kept until they fill 1 GiB; the others are decoded each time. A file that
+    cannot be used is named in one warning, and the next usable file of the list takes its place:
+    what an index gives depends on the files alone.
+
+    Args:
+        paths: the files.
+        decode: turns a path into a uint8 array [height, width, channels], or raises InputError.
+        channels: of the arrays.
+        memory: how many bytes of decoded images are kept.
+
+    Raises:
+        InputError: if no file can be used.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        decode: Callable[[Path], np.ndarray],
+        channels: int,
+        memory: int = _MEMORY,
+    ):
+        self._paths = list(paths)
+        self._decode = decode
+        self._channels = channels
+        self._memory = memory
+        self._images: dict[int, np.ndarray] = {}
+        self._unusable: set[int] = set()
+        self._lock = threading.Lock()
+        self.load(0)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index) -> tf.Tensor:
+        """Gives an image to a TensorFlow graph: uint8 [height, width, channels]."""
+        image = tf.numpy_function(self.load, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, [None, None, self._channels])
+
+    def load(self, index: int) -> np.ndarray:
+        """Returns the image of the first usable file from `index` on, cyclically."""
+        for step in range(len(self)):
+            image = self._load_file((int(index) + step) % len(self))
+            if image is not None:
+                return image
+        raise InputError(
+            f"None of the {len(self)} image files can be used. The first is {self._paths[0]}."
+        )
+
+    def _load_file(self, index: int) -> np.ndarray | None:
+        if index in self._images:
+            return self._images[index]
+        if index in self._unusable:
+            return None
+        try:
+            image = self._decode(self._paths[index])
+        except (InputError, OSError) as error:
+            self._skip(index, error)
+            return None
+        with self._lock:
+            if index not in self._images and image.nbytes <= self._memory:
+                self._images[index] = image
+                self._memory -= image.nbytes
+        return image
+
+    def _skip(self, index: int, error: Exception) -> None:
+        with self._lock:
+            known = index in self._unusable
+            self._unusable.add(index)
+        if not known:
+            _LOG.warning("Skipping %s: %s", self._paths[index], error)
+
+
+def training_photos(config: DataConfig) -> list[Path]:
+    """Lists the files that training pairs are made from."""
+    if config.photos is None:
+        return find_images(_FOLDER / "photos")
+    paths = find_images(config.photos)
+    if config.validation_photos is not None:
+        return paths
+    return _split(paths, config)[0]
+
+
+def validation_photos(config: DataConfig) -> list[Path]:
+    """Lists the files that validation pairs are made from."""
+    if config.validation_photos is not None:
+        return find_images(config.validation_photos)
+    if config.photos is None:
+        return find_images(_FOLDER / "photos_validation")
+    return _split(find_images(config.photos), config)[1]
+
+
+def bundled_pair() -> tuple[Path, Path]:
+    """Returns the paths (source, target) of two views of one scene that come with the package."""
+    return _FOLDER / "pair" / "source.jpg", _FOLDER / "pair" / "target.jpg"
+
+
+def photo_decoder(size: int) -> Callable[[Path], np.ndarray]:
+    """Returns a function that reads a photo and reduces it for pairs of a given size."""
+    longest_short_side = round(_WORKING_SIZE * size)
+
+    def decode(path: Path) -> np.ndarray:
+        image = read_image(path)
+        height, width = image.shape[:2]
+        if min(height, width) < SMALLEST_SIDE:
+            raise InputError(
+                f"it has {width}x{height} pixels, expected {SMALLEST_SIDE}x{SMALLEST_SIDE} or more"
+            )
+        longest = _LARGEST_ASPECT * min(height, width)
+        top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+        image = image[top : top + longest, left : left + longest]
+        return _reduce(image, longest_short_side / min(height, width))
+
+    return decode
+
+
+def cutout_decoder(longest_side: int) -> Callable[[Path], np.ndarray]:
+    """Returns a function that reads a cut-out: RGB multiplied by alpha, and alpha.
+
+    Args:
+        longest_side: larger cut-outs are reduced to it, in pixels.
+    """
+
+    def decode(path: Path) -> np.ndarray:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if image is None or image.ndim != 3 or image.shape[2] != 4:
+            raise InputError("it is not an image with an alpha channel")
+        if image.dtype == np.uint16:
+            image = (image // 257).astype(np.uint8)
+        rows, columns = (np.flatnonzero(image[..., 3].any(axis=axis)) for axis in (1, 0))
+        if not rows.size:
+            raise InputError("it is transparent everywhere")
+        image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        alpha = image[..., 3:]
+        colour = np.round(image[..., 2::-1] * (alpha / 255.0)).astype(np.uint8)
+        image = np.concatenate([colour, alpha], axis=-1)
+        return _reduce(image, longest_side / max(image.shape[:2]))
+
+    return decode
+
+
+def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
+    if scale >= 1:
+        return np.ascontiguousarray(image)
+    height, width = image.shape[:2]
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path]]:
+    """Splits into training and held-out files: by a hash of the name, so that files that are
+    added or renamed do not move the others."""
+    if len(paths) == 1:
+        _LOG.warning("%s has one photo: validation takes it too.", config.photos)
+        return paths, paths
+
+    def key(path: Path) -> str:
+        name = path.relative_to(config.photos).as_posix()
+        return hashlib.sha256(name.encode()).hexdigest()
+
+    held_out = set(sorted(paths, key=key)[: max(round(config.validation_share * len(paths)), 1)])
+    return [path for path in paths if path not in held_out], sorted(held_out)

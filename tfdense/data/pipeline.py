@@ -1,0 +1,109 @@
+"""Batches of training pairs as a tf.data pipeline.
+
+Pair number i is a function of (seed, i) and the files alone, so that the parallelism changes
+nothing and a stream can be resumed at any step.
+"""
+
+import tensorflow as tf
+
+from tfdense.config import DataConfig
+from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
+from tfdense.data.pairs import random_pair
+from tfdense.data.photos import (
+    ImageStore,
+    cutout_decoder,
+    photo_decoder,
+    training_photos,
+    validation_photos,
+)
+from tfdense.images import find_images
+
+_TRAINING, _VALIDATION = 0, 1
+
+
+def training_pairs(
+    config: DataConfig, batch_size: int, seed: int, start_step: int = 0
+) -> tf.data.Dataset:
+    """Makes an endless stream of random training pairs.
+
+    Args:
+        config: the photos and the ranges.
+        batch_size: pairs in a batch.
+        seed: of every random choice.
+        start_step: how many batches of the stream are left out at its beginning.
+
+    Returns:
+        Dataset of dicts: ``source``, ``target`` float32 [batch, size, size, 3], 0..255; ``flow``
+        float32 [batch, size, size, 2], from target to source in pixels; ``mask`` float32
+        [batch, size, size], 1 where the flow is ground truth.
+
+    Raises:
+        InputError: if a folder does not exist or holds no usable image.
+    """
+    photos = ImageStore(training_photos(config), photo_decoder(config.size), channels=3)
+    cutout = _cutouts(config, photos)
+    warp = config.warp
+
+    def make(number):
+        strength = tf.constant(1.0)
+        if warp.curriculum_steps:
+            progress = tf.cast(number // batch_size, tf.float32) / warp.curriculum_steps
+            grown = warp.curriculum_start + (1.0 - warp.curriculum_start) * progress
+            strength = tf.minimum(grown, 1.0)
+        photo = photos.read(_shuffled(number, len(photos), seed))
+        pair_seed = _pair_seed(seed, _TRAINING, number)
+        return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
+
+    numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
+    pairs = numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return pairs.batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
+    """Makes random pairs of held-out photos, the same each time.
+
+    Args:
+        config: the photos and the ranges.
+        batch_size: pairs in a batch; the last batch may have fewer.
+        count: number of pairs in all.
+        seed: of every random choice.
+
+    Returns:
+        Dataset like that of `training_pairs`. Images get no changes of colour unless
+        `config.validation_photometry` says so.
+
+    Raises:
+        InputError: if a folder does not exist or holds no usable image.
+    """
+    photos = ImageStore(validation_photos(config), photo_decoder(config.size), channels=3)
+    cutout = _cutouts(config, photos)
+
+    def make(number):
+        photo = photos.read(number % len(photos))
+        pair_seed = _pair_seed(seed, _VALIDATION, number)
+        photometric = config.validation_photometry
+        return random_pair(photo, pair_seed, config, cutout, 1.0, photometric)
+
+    pairs = tf.data.Dataset.range(count).map(
+        make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return pairs.batch(batch_size).prefetch(1)
+
+
+def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:
+    if config.objects.folder is None:
+        return shape_cutouts(photos)
+    longest_side = round(config.objects.size[1] * config.size)
+    paths = find_images(config.objects.folder)
+    return file_cutouts(ImageStore(paths, cutout_decoder(longest_side), channels=4))
+
+
+def _pair_seed(seed: int, stream: int, number) -> tf.Tensor:
+    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), number)
+
+
+def _shuffled(number, count: int, seed: int) -> tf.Tensor:
+    """Returns the index of the photo of a pair: each epoch takes all photos in its own order."""
+    count = tf.constant(count, tf.int64)
+    epoch_seed = tf.stack([tf.constant(seed, tf.int64), number // count])
+    return tf.random.experimental.index_shuffle(number % count, epoch_seed, count - 1)
