@@ -1,1 +1,30 @@
 """Dense image matching with a calibrated confidence: PDC-Net in TensorFlow and Keras."""
+
+from importlib import metadata as _metadata
+
+__all__ = ["__version__", "load"]
+
+__version__ = _metadata.version("tfdense")
+
+
+def load(name_or_path, max_side: int = 640):
+    """Loads a network for matching.
+
+    Args:
+        name_or_path: a preset whose weights ship with the package, the folder of a run, a
+            ``.weights.h5`` file in one, an exported SavedModel (its folder, or the folder above
+            with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
+        max_side: the images are shrunk so far that the longer side of what the network sees is at
+            most this, in px. A larger value needs more memory and time. A ``.tflite`` file has a
+            size of its own.
+
+    Returns:
+        A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.
+
+    Raises:
+        InputError: if there is no such network or it cannot be loaded.
+    """
+    # Loaded on use: TensorFlow takes seconds to import.
+    from tfdense.inference import matcher
+
+    return matcher.load(name_or_path, max_side)

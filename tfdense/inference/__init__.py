@@ -1,0 +1,1 @@
+"""Matching two images of any size with a network from any source."""

@@ -1,0 +1,53 @@
+"""The command ``tfdense``: its subcommands are found here and live in the modules they name."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import tfdense
+from tfdense.errors import InputError
+
+# Each module has add_arguments(parser) and run(arguments); only the one that runs is imported.
+_COMMANDS = {
+    "match": ("tfdense.inference.command", "match two images; write flow, confidence, pictures"),
+    "train": ("tfdense.training.command", "train a network on photos"),
+    "export": ("tfdense.exporting.command", "write a SavedModel or a .tflite file"),
+    "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        The exit status: 0, 2 after a mistake of the user, 130 after Ctrl-C.
+    """
+    # TensorFlow otherwise greets with a dozen lines about the machine.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        parsed = _parser(arguments).parse_args(arguments)
+        return parsed.run(parsed)
+    except InputError as error:
+        print(f"tfdense: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tfdense", description=tfdense.__doc__)
+    parser.add_argument("--version", action="version", version=f"tfdense {tfdense.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module_name, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        if arguments and arguments[0] == name:
+            module = importlib.import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser

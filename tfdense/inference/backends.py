@@ -1,0 +1,139 @@
+"""What runs a network: Keras, an exported SavedModel or LiteRT, behind one interface."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdense import mixture as mixtures
+from tfdense.errors import InputError
+from tfdense.mixture import Mixture
+
+_OUTPUTS = ("flow", "log_variance", "logits")
+
+
+class Backend(Protocol):
+    """A network that matches two images of one size.
+
+    Attributes:
+        mixture: what its log-variances and logits are parameters of.
+        working_size: gives the (height, width) at which to run for a target's height and width.
+    """
+
+    mixture: Mixture
+    working_size: Callable[[int, int], tuple[int, int]]
+
+    def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+        """Matches two images of a working size.
+
+        Args:
+            source, target: uint8 [height, width, 3].
+
+        Returns:
+            float32: "flow" [height, width, 2], "log_variance" and "logits"
+            [height, width, components], in px of these images.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetSize:
+    """A rule for the working size: the target's, within what network and memory allow.
+
+    Attributes:
+        max_side: of the longer side, in px.
+        stride: both sides are multiples of it.
+        minimum: of each side, in px.
+    """
+
+    max_side: int
+    stride: int
+    minimum: int
+
+    def __post_init__(self):
+        least = max(self.stride, self.minimum)
+        if self.max_side < least:
+            raise InputError(
+                f"Expected max_side to be at least {least}, the smallest side that the network "
+                f"takes. Received: {self.max_side}"
+            )
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        largest = self.max_side // self.stride * self.stride
+        scale = min(1.0, largest / max(height, width)) / self.stride
+        smallest = -(-self.minimum // self.stride) * self.stride
+        rows, columns = (round(side * scale) * self.stride for side in (height, width))
+        return max(rows, smallest), max(columns, smallest)
+
+
+class KerasBackend:
+    """A network of `tfdense.models`."""
+
+    def __init__(self, model: keras.Model, max_side: int):
+        self.mixture = model.mixture
+        self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
+
+        # From the second size on the trace has dynamic sizes: no further size is traced again.
+        @tf.function(reduce_retracing=True)
+        def run(source, target):
+            outputs = model(
+                {"source": tf.cast(source, tf.float32), "target": tf.cast(target, tf.float32)}
+            )
+            return {name: outputs[name] for name in _OUTPUTS}
+
+        self._run = run
+
+    def run(self, source, target):
+        outputs = self._run(tf.constant(source[None]), tf.constant(target[None]))
+        return {name: outputs[name][0].numpy() for name in _OUTPUTS}
+
+
+class SavedModelBackend:
+    """A SavedModel that `tfdense.exporting` wrote."""
+
+    def __init__(self, folder: Path, max_side: int):
+        path = folder / "assets.extra" / "tfdense.json"
+        if not path.is_file():
+            raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        self.mixture = _mixture(metadata)
+        self.working_size = TargetSize(max_side, metadata["stride"], metadata["minimum_size"])
+        # The signature lives only as long as what it was loaded from.
+        self._loaded = tf.saved_model.load(str(folder))
+        self._match = self._loaded.signatures["match"]
+
+    def run(self, source, target):
+        outputs = self._match(source=tf.constant(source[None]), target=tf.constant(target[None]))
+        return {name: outputs[name][0].numpy() for name in _OUTPUTS}
+
+
+class LiteBackend:
+    """A .tflite file that `tfdense.exporting` wrote. It has one size."""
+
+    def __init__(self, path: Path):
+        from tfdense.lite import LiteMatcher
+
+        self._matcher = LiteMatcher(path)
+        self.mixture = _mixture(self._matcher.metadata)
+        self.working_size = lambda height, width: self._matcher.size
+
+    def run(self, source, target):
+        return self._matcher.run(source, target)
+
+
+def newest_saved_model(folder: Path) -> Path | None:
+    """Finds a SavedModel: the folder itself, or the highest numbered version in it."""
+    versions = [path for path in folder.glob("*/") if path.name.isdecimal()]
+    for path in (folder, *sorted(versions, key=lambda path: int(path.name), reverse=True)):
+        if (path / "saved_model.pb").is_file():
+            return path
+    return None
+
+
+def _mixture(metadata: dict) -> Mixture:
+    parameters = dict(metadata["mixture"])
+    return getattr(mixtures, parameters.pop("name"))(**parameters)

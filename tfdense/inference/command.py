@@ -1,0 +1,77 @@
+"""``tfdense match``: matches two images and writes flow, confidence and pictures."""
+
+import argparse
+import time
+from pathlib import Path
+
+from tfdense.errors import InputError
+from tfdense.images import as_image
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("source", help="image in which the matches are searched")
+    parser.add_argument("target", help="image for each pixel of which a match is searched")
+    parser.add_argument(
+        "-o", "--output", default="match", metavar="DIR", help="folder to write to (%(default)s)"
+    )
+    parser.add_argument(
+        "--model",
+        default="pdcnet-lite",
+        help="a preset, the folder of a run, a .weights.h5, an exported SavedModel or a .tflite "
+        "(%(default)s)",
+    )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=640,
+        metavar="N",
+        help="longer side of what the network sees, in px (%(default)s); a .tflite has its own",
+    )
+    parser.add_argument(
+        "--radius",
+        type=float,
+        metavar="R",
+        help="of the confidence, in px of the source (one px of what the network sees, but at "
+        "least 1)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.1,
+        metavar="T",
+        help="least confidence of what counts as matched (%(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Matches, writes the files and prints a summary."""
+    if not 0 <= arguments.threshold <= 1:
+        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    # Whatever fails should fail before TensorFlow is loaded and the network runs.
+    source, target = as_image(arguments.source), as_image(arguments.target)
+    try:
+        Path(arguments.output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to {arguments.output}: {error.strerror}.") from None
+
+    from tfdense.inference.matcher import load
+
+    matcher = load(arguments.model, arguments.max_side)
+    start = time.perf_counter()
+    match = matcher.match(source, target, arguments.radius)
+    milliseconds = 1000 * (time.perf_counter() - start)
+    share = (match.confidence >= arguments.threshold).mean()
+    paths = match.save(arguments.output, arguments.threshold)
+    print(
+        f"source {_size(match.source)}, target {_size(match.target)}: "
+        f"matched in {milliseconds:.0f} ms, preparation of the network included\n"
+        f"confidence >= {arguments.threshold:g} at R = {match.radius:.3g} px: "
+        f"{share:.1%} of the target\n"
+        f"wrote to {arguments.output}: {', '.join(path.name for path in paths)}"
+    )
+    return 0
+
+
+def _size(image) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,185 @@
+"""What matching two images gives: a flow, how far to trust it, and what both are good for."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tfdense import visualize
+from tfdense.errors import InputError
+from tfdense.files import replacing
+from tfdense.flow_files import write_flow
+from tfdense.images import write_image
+
+# A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
+# component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
+DEFAULT_THRESHOLD = 0.1
+
+_DRAWN_MATCHES = 120
+
+
+class Matches(NamedTuple):
+    """Single matches, the most confident first.
+
+    Attributes:
+        source: (x, y) in the source, in px, float32 [count, 2].
+        target: (x, y) in the target, in px, float32 [count, 2].
+        confidence: float32 [count].
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Match:
+    """The dense match of two images: for every pixel of the target its place in the source.
+
+    Pixel (0, 0) is the centre of the upper left pixel. The target's pixel (x, y) shows what the
+    source shows at ``(x, y) + flow[y, x]``. One unit is one pixel of the source, in x and in y.
+
+    Attributes:
+        flow: (dx, dy) in px, float32 [height, width, 2] at the target's size. It points into the
+            source's own pixels, also if the images differ in size.
+        confidence: P_R, the probability that the true place lies within `radius` px of the
+            estimated one in x and in y, float32 [height, width].
+        log_variance: of the mixture's components, float32 [height, width, components], in log px².
+            Where the source's sides are scaled differently for the network, it is that of the
+            geometric mean of both axes.
+        logits: of the components' weights, float32 [height, width, components].
+        radius: R of the confidence, in px of the source.
+        source, target: the images, uint8 [height, width, 3].
+    """
+
+    flow: np.ndarray
+    confidence: np.ndarray
+    log_variance: np.ndarray
+    logits: np.ndarray
+    radius: float
+    source: np.ndarray
+    target: np.ndarray
+
+    @property
+    def variance(self) -> np.ndarray:
+        """The mixture's variance of one coordinate, in px², float32 [height, width]."""
+        weights = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
+        variances = np.exp(self.log_variance)
+        return (weights * variances).sum(axis=-1) / weights.sum(axis=-1)
+
+    def positions(self) -> np.ndarray:
+        """Returns the place (x, y) in the source of each target pixel, [height, width, 2]."""
+        height, width = self.flow.shape[:2]
+        positions = self.flow.copy()
+        positions[..., 0] += np.arange(width, dtype=np.float32)
+        positions[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+        return positions
+
+    def warp(self) -> np.ndarray:
+        """Pulls the source to the target: where the match is right, it looks like the target.
+
+        Returns:
+            uint8 [height, width, 3] at the target's size, black where the match lies outside of
+            the source.
+        """
+        return cv2.remap(self.source, self.positions(), None, cv2.INTER_LINEAR)
+
+    def matches(self, n: int | None = None, threshold: float = DEFAULT_THRESHOLD) -> Matches:
+        """Selects single matches, one at most for each target pixel.
+
+        Only those count whose confidence reaches the threshold and whose place lies inside of the
+        source. With `n`, the target is cut into square cells of such a size that at least `n` of
+        them hold a match; of the most confident match of each cell, the best `n` are taken.
+
+        Args:
+            n: how many at most; None returns all.
+            threshold: the least confidence.
+
+        Raises:
+            InputError: if `n` is not positive.
+        """
+        if n is not None and n < 1:
+            raise InputError(f"Expected the number of matches to be positive. Received: {n}")
+        positions = self.positions()
+        limit = np.array(self.source.shape[1::-1], np.float32) - 1
+        inside = ((positions >= 0) & (positions <= limit)).all(axis=-1)
+        candidates = np.where(inside & (self.confidence >= threshold), self.confidence, -1)
+        count = np.count_nonzero(candidates >= 0)
+        if n is not None and count > n:
+            # A cell holds at most side² candidates, so that at least n cells hold one.
+            rows, columns = _best_of_cells(candidates, side=int((count / n) ** 0.5))
+            # Where many are equally confident, the rows further down must not be left out.
+            shuffled = np.random.default_rng(0).permutation(len(rows))
+            rows, columns = rows[shuffled], columns[shuffled]
+        else:
+            rows, columns = np.nonzero(candidates >= 0)
+        order = np.argsort(-candidates[rows, columns], kind="stable")[:n]
+        rows, columns = rows[order], columns[order]
+        return Matches(
+            positions[rows, columns],
+            np.stack([columns, rows], axis=-1).astype(np.float32),
+            self.confidence[rows, columns],
+        )
+
+    def save(self, folder: str | Path, threshold: float = DEFAULT_THRESHOLD) -> list[Path]:
+        """Writes the flow, the confidence and pictures of them.
+
+        - ``match.npz``: the arrays flow, confidence and radius.
+        - ``flow.flo``: the flow in Middlebury's format.
+        - ``warp.png``: the source pulled to the target, at the target's size.
+        - ``flow.png``, ``confidence.png``: in colours, with a legend.
+        - ``matches.png``: lines between the best matches.
+        - ``overview.png``: all of it in one picture.
+
+        Each file is replaced in one step; other files in the folder stay.
+
+        Args:
+            folder: is made if it does not exist.
+            threshold: the least confidence of what the pictures show as matched.
+
+        Returns:
+            The paths of the files.
+        """
+        folder = Path(folder)
+        warped = self.warp()
+        matches = self.matches(_DRAWN_MATCHES, threshold)
+        pictures = {
+            "warp.png": warped,
+            "flow.png": visualize.flow_picture(self.flow),
+            "confidence.png": visualize.confidence_picture(self.confidence, self.radius, threshold),
+            "matches.png": visualize.matches_picture(
+                self.source, self.target, matches.source, matches.target
+            ),
+            "overview.png": visualize.overview(
+                self.source,
+                self.target,
+                warped,
+                self.flow,
+                self.confidence,
+                matches.source,
+                matches.target,
+                self.radius,
+                threshold,
+            ),
+        }
+        with replacing(folder / "match.npz") as temporary:
+            np.savez(temporary, flow=self.flow, confidence=self.confidence, radius=self.radius)
+        write_flow(folder / "flow.flo", self.flow)
+        for name, picture in pictures.items():
+            write_image(folder / name, picture)
+        return [folder / name for name in ("match.npz", "flow.flo", *pictures)]
+
+
+def _best_of_cells(values: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns row and column of the largest value of each square cell that has one >= 0."""
+    height, width = values.shape
+    padded = np.pad(values, ((0, -height % side), (0, -width % side)), constant_values=-1)
+    cells = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side)
+    cells = cells.swapaxes(1, 2).reshape(-1, side * side)
+    best = cells.argmax(axis=-1)
+    cell = np.flatnonzero(cells[np.arange(len(cells)), best] >= 0)
+    row, column = np.divmod(cell, padded.shape[1] // side)
+    row_in_cell, column_in_cell = np.divmod(best[cell], side)
+    return row * side + row_in_cell, column * side + column_in_cell
