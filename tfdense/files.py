@@ -13,7 +13,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` and renames it to `path` if the block succeeds.
 
     Works for a file or for a folder that the block creates. An existing file is replaced in one
-    step. An existing folder is moved aside first and deleted once the new one is in its place.
+    step. An existing folder is moved aside first and deleted once the new one is in its place;
+    no file takes the place of a folder.
 
     Args:
         path: where the result shall stand; missing parent folders are made.
@@ -27,7 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{unique}.{path.name}")
     try:
         yield temporary
-        if path.is_dir():
+        if path.is_dir() and temporary.is_dir():
             former = path.with_name(f".{unique}.former.{path.name}")
             os.replace(path, former)
             os.replace(temporary, path)

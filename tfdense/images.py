@@ -74,7 +74,10 @@ def as_image(image) -> np.ndarray:
         raise InputError(f"Expected an image of shape [height, width, 3]. Received: {array.shape}")
     if array.dtype == np.uint8:
         return array
-    array = array.astype(np.float32)
+    try:
+        array = array.astype(np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"Expected an image of numbers. Received: {array.dtype}") from None
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
         raise InputError(
             "Expected image values in 0..255. "
@@ -86,5 +89,9 @@ def as_image(image) -> np.ndarray:
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names."""
     with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        try:
+            written = cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        except cv2.error:  # for a suffix that it does not know
+            written = False
+        if not written:
             raise InputError(f"OpenCV could not write {path}.")
