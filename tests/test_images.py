@@ -1,0 +1,154 @@
+"""Reading photos of every kind, and refusing what is none."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense import images
+from tfdense.errors import InputError
+
+
+@pytest.fixture
+def photo():
+    """Smooth colours, of a size that is not square, with no two channels alike."""
+    y, x = np.mgrid[:24, :36]
+    return np.stack([x * 7, y * 10, 255 - x * 3 - y * 5], axis=-1).astype(np.uint8)
+
+
+def write(path, bgr):
+    assert cv2.imwrite(str(path), bgr)
+    return path
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Inserts an EXIF segment that holds the orientation only."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_lossless_files_are_read_exactly(tmp_path, photo, suffix):
+    path = write(tmp_path / f"photo{suffix}", photo[..., ::-1])
+    np.testing.assert_array_equal(images.read_image(path), photo)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_files_are_read_closely(tmp_path, photo, suffix):
+    path = write(tmp_path / f"photo{suffix}", photo[..., ::-1])
+    result = images.read_image(path)
+    assert result.shape == photo.shape
+    assert np.abs(result.astype(int) - photo).mean() < 6
+
+
+def test_a_grey_file_gets_three_equal_channels(tmp_path, photo):
+    path = write(tmp_path / "grey.png", photo[..., 1])
+    np.testing.assert_array_equal(images.read_image(path), np.repeat(photo[..., 1:2], 3, axis=-1))
+
+
+def test_alpha_is_dropped(tmp_path, photo):
+    alpha = np.full((*photo.shape[:2], 1), 40, np.uint8)
+    path = write(tmp_path / "alpha.png", np.concatenate([photo[..., ::-1], alpha], axis=-1))
+    np.testing.assert_array_equal(images.read_image(path), photo)
+
+
+def test_sixteen_bits_become_eight(tmp_path, photo):
+    path = write(tmp_path / "deep.png", photo[..., ::-1].astype(np.uint16) * 256 + 17)
+    np.testing.assert_array_equal(images.read_image(path), photo)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda image: image),
+        (3, lambda image: np.rot90(image, 2)),
+        (6, lambda image: np.rot90(image, -1)),
+        (8, lambda image: np.rot90(image)),
+    ],
+)
+def test_the_exif_orientation_is_applied(tmp_path, photo, orientation, upright):
+    _, encoded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(with_orientation(encoded.tobytes(), orientation))
+    result, expected = images.read_image(path), upright(photo)
+    assert result.shape == expected.shape
+    assert np.abs(result.astype(int) - expected).mean() < 6
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image\n", b"\xff\xd8\xff\xe0 and no more"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content, capfd):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"broken\.jpg .*\({len(content)} bytes\)"):
+        images.read_image(path)
+    assert capfd.readouterr() == ("", ""), "OpenCV should not print"
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"no image file .*missing\.png"):
+        images.read_image(tmp_path / "missing.png")
+    with pytest.raises(InputError, match="no image file"):
+        images.read_image(tmp_path)
+
+
+def test_arrays_pass_and_paths_are_read(tmp_path, photo):
+    path = write(tmp_path / "photo.png", photo[..., ::-1])
+    assert images.as_image(photo) is photo
+    for image in (path, str(path), photo.astype(np.float64), photo.astype(np.int32)):
+        np.testing.assert_array_equal(images.as_image(image), photo)
+    np.testing.assert_array_equal(
+        images.as_image(photo[..., 0]), np.repeat(photo[..., :1], 3, axis=-1)
+    )
+    assert images.as_image(np.full((2, 2, 3), 99.6)).tolist() == np.full((2, 2, 3), 100).tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 5, 4), np.uint8), r"\(4, 5, 4\)"),
+        (np.zeros((1, 4, 5, 3), np.uint8), r"\(1, 4, 5, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"\(0, 5, 3\)"),
+        (np.zeros(7, np.uint8), r"\(7,\)"),
+        (np.full((4, 5, 3), 256.0), "256.0"),
+        (np.full((4, 5, 3), -1), "-1"),
+        (np.full((4, 5, 3), np.nan), "nan"),
+        (np.full((4, 5, 3), np.inf), "inf"),
+        (np.full((4, 5, 3), "red"), "<U3"),
+        (None, r"\(\)"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(array, message):
+    with pytest.raises(InputError, match=message):
+        images.as_image(array)
+
+
+def test_find_images_lists_them_in_order(tmp_path, photo):
+    for name in ("b.JPG", "a/c.png", "a/d.webp"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    found = [p.relative_to(tmp_path).as_posix() for p in images.find_images(tmp_path)]
+    assert found == ["a/c.png", "a/d.webp", "b.JPG"]
+
+
+def test_find_images_refuses_what_holds_none(tmp_path):
+    with pytest.raises(InputError, match="No images"):
+        images.find_images(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        images.find_images(tmp_path / "missing")
+
+
+def test_a_written_image_is_read_back(tmp_path, photo):
+    images.write_image(tmp_path / "new" / "photo.png", photo)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "new" / "photo.png"), photo)
+
+
+def test_an_unknown_suffix_cannot_be_written(tmp_path, photo):
+    with pytest.raises(InputError, match=r"photo\.xyz"):
+        images.write_image(tmp_path / "photo.xyz", photo)
+    assert not [*tmp_path.iterdir()]
