@@ -1,0 +1,103 @@
+"""The likelihood over a pyramid, by hand and against the original's values."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense.losses import masked_likelihood, pyramid_likelihood, resize_ground_truth
+from tfdense.mixture import LaplaceMixture
+
+MIXTURE = LaplaceMixture(maximum_variance=256.0**2)
+
+
+def random_estimate(generator, size):
+    return {
+        "flow": tf.constant(generator.normal(size=(2, *size, 2)), tf.float32),
+        "log_variance": MIXTURE.constrain(generator.normal(size=(2, *size, 1))),
+        "logits": tf.constant(generator.normal(size=(2, *size, 2)), tf.float32),
+    }
+
+
+def density(error, log_variance, logits):
+    """The mixture's density, written out."""
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    sigma = np.exp(0.5 * log_variance)
+    distance = np.abs(error).sum(-1, keepdims=True)
+    return (weights / (2 * sigma**2) * np.exp(-np.sqrt(2) / sigma * distance)).sum(-1)
+
+
+def test_mean_over_the_valid_pixels_of_each_pair():
+    generator = np.random.default_rng(0)
+    estimate = random_estimate(generator, (4, 6))
+    flow = generator.normal(size=(2, 4, 6, 2)).astype(np.float32)
+    mask = np.zeros((2, 4, 6), np.float32)
+    mask[0, :2] = 1
+    mask[1, 0, 0] = 1
+    likelihood = -np.log(
+        density(
+            estimate["flow"].numpy() - flow,
+            estimate["log_variance"].numpy(),
+            estimate["logits"].numpy(),
+        )
+    )
+    expected = (likelihood[0, :2].mean() + likelihood[1, 0, 0]) / 2
+    mean = masked_likelihood(MIXTURE, estimate, flow, mask)
+    assert float(mean) == pytest.approx(expected, rel=1e-5)
+    total = masked_likelihood(MIXTURE, estimate, flow, mask, reduction="sum")
+    assert float(total) == pytest.approx(24 * expected, rel=1e-5)
+
+
+def test_invalid_pixels_give_neither_loss_nor_gradient():
+    generator = np.random.default_rng(1)
+    estimate = random_estimate(generator, (4, 4))
+    flow = np.zeros((2, 4, 4, 2), np.float32)
+    flow[1] = 1e30  # what an invalid pixel holds must not matter
+    mask = np.stack([np.ones((4, 4)), np.zeros((4, 4))]).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(estimate)
+        loss = masked_likelihood(MIXTURE, estimate, flow, mask)
+    assert np.isfinite(loss.numpy())
+    for gradient in tape.gradient(loss, estimate).values():
+        assert np.abs(gradient[0].numpy()).max() > 0
+        np.testing.assert_array_equal(gradient[1].numpy(), 0)
+
+
+def test_a_level_is_compared_on_its_own_grid():
+    ramp = np.zeros((1, 8, 8, 2), np.float32)
+    ramp[..., 0] = np.arange(8)
+    estimate = {
+        "flow": tf.constant(ramp[:, ::4, ::4] + [1.5, 0.0], tf.float32),
+        "log_variance": tf.zeros([1, 2, 2, 2]),
+        "logits": tf.zeros([1, 2, 2, 2]),
+    }
+    mask = np.ones((1, 8, 8), np.float32)
+    loss = pyramid_likelihood(MIXTURE, [estimate], ramp, mask, [1.0])
+    assert float(loss) == pytest.approx(np.log(2), rel=1e-5)  # no error at all
+
+
+def test_full_resolution_resizes_the_estimate():
+    generator = np.random.default_rng(2)
+    levels = [random_estimate(generator, (2, 2)), random_estimate(generator, (4, 4))]
+    flow = generator.normal(size=(2, 8, 8, 2)).astype(np.float32)
+    mask = np.ones((2, 8, 8), np.float32)
+    loss = pyramid_likelihood(MIXTURE, levels, flow, mask, [0.25, 1.0], resolution="full")
+    expected = 0.0
+    for weight, level in zip([0.25, 1.0], levels, strict=True):
+        resized = {k: tf.image.resize(v, [8, 8]) for k, v in level.items()}
+        expected += weight * float(masked_likelihood(MIXTURE, resized, flow, mask))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_resized_pixels_are_valid_where_all_their_neighbours_are():
+    flow = np.zeros((1, 4, 4, 2), np.float32)
+    flow[..., 0] = 8.0
+    mask = np.ones((1, 4, 4), np.float32)
+    mask[0, 1, 1] = 0
+    resized, valid = resize_ground_truth(flow, mask, (2, 2), rescale=True)
+    np.testing.assert_array_equal(resized[0, ..., 0], np.full((2, 2), 4.0))
+    np.testing.assert_array_equal(valid[0], [[0, 1], [1, 1]])
+
+
+def test_one_weight_for_each_level():
+    with pytest.raises(ValueError, match="one weight for each of the 1 levels"):
+        pyramid_likelihood(MIXTURE, [{}], tf.zeros([1, 4, 4, 2]), tf.ones([1, 4, 4]), [1.0, 2.0])
