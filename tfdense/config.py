@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from tfdense.errors import InputError
 from tfdense.files import replacing
 
-_frozen = dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+_frozen = dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False))
 
 
 @_frozen
@@ -279,7 +279,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         path = Path(path)
         if not path.is_file():
             raise InputError(f"There is no configuration file {path}.")
-        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+        values = _parse_yaml(path.read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise InputError(f"{path}: expected keys and values. Received: {values!r}")
     for override in overrides:
@@ -302,7 +302,7 @@ def save_config(path: str | Path, config: Config) -> None:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
 
-def _parse_yaml(text: str, where: str):
+def _parse_yaml(text: str | bytes, where: str):
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
