@@ -1,0 +1,171 @@
+"""Configurations are read, overridden, refused with a useful message, and written."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from tfdense.config import Config, dump_config, load_config, save_config
+from tfdense.errors import InputError
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content: str | bytes, overrides=()):
+        path = tmp_path / "experiment.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_config(path, overrides)
+
+    return load
+
+
+def test_no_file_and_an_empty_file_give_the_defaults(load):
+    assert load_config() == load("") == load("# nothing but a comment\n") == Config()
+
+
+def test_a_file_changes_what_it_names_only(load):
+    config = load(
+        """
+        name: mine
+        train: {steps: 7, learning_rate: 1e-4}
+        data:
+          photos: some/folder
+          warp: {stretch: [0.9, 1.1]}
+        model: {preset: pdcnet-lite, options: {radius: 3}}
+        """
+    )
+    expected = Config()
+    expected = dataclasses.replace(
+        expected,
+        name="mine",
+        train=dataclasses.replace(expected.train, steps=7, learning_rate=1e-4),
+        data=dataclasses.replace(
+            expected.data,
+            photos="some/folder",
+            warp=dataclasses.replace(expected.data.warp, stretch=(0.9, 1.1)),
+        ),
+        model=dataclasses.replace(expected.model, options={"radius": 3}),
+    )
+    assert config == expected
+
+
+def test_overrides_win_over_the_file(load):
+    config = load(
+        "train: {steps: 7, batch_size: 3}",
+        [
+            "train.steps=9",
+            "train.learning_rate=1e-4",
+            "data.photometry.jpeg_quality=[50, 60]",
+            "model.options.radius=3",
+            "name=a=b",
+            "data.photos=null",
+        ],
+    )
+    assert (config.train.steps, config.train.batch_size) == (9, 3)
+    assert config.train.learning_rate == 1e-4
+    assert config.data.photometry.jpeg_quality == (50, 60)
+    assert config.model.options == {"radius": 3}
+    assert config.name == "a=b"
+    assert config.data.photos is None
+
+
+def test_the_last_override_wins():
+    assert load_config(overrides=["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("trian: {steps: 1}", r"unknown key trian \(did you mean train\?\)"),
+        ("train: {stepps: 1}", r"unknown key train\.stepps \(did you mean steps\?\)"),
+        ("data: {warp: {rotaton: 3}}", r"data\.warp\.rotaton \(did you mean rotation\?\)"),
+        ("quite_another: 3", r"unknown key quite_another$"),
+        ("train: {steps: many}", r"train\.steps should be a valid integer.* received 'many'"),
+        ("train: {steps: 1.5}", r"train\.steps .*integer.* received 1\.5"),
+        ("train: {steps: 0}", r"train\.steps should be greater than or equal to 1, received 0"),
+        ("train: {precision: float8}", r"'mixed_bfloat16' or 'mixed_float16', received 'float8'"),
+        ("train: {learning_rate: .inf}", r"train\.learning_rate .*finite.* received inf"),
+        ("train: {weight_decay: .nan}", r"train\.weight_decay .* received nan"),
+        ("train: 5", r"train should be a dictionary.* received 5"),
+        ("name: 3", r"name should be a valid string, received 3"),
+        ("data: {photometry: {jpeg_quality: [90, 30]}}", r"jpeg_quality .*\(smallest, largest\)"),
+        ("data: {photometry: {jpeg_quality: [3]}}", r"data\.photometry\.jpeg_quality"),
+        (
+            "data: {warp: {homography: 0, affine: 0, thin_plate_spline: 0, composition: 0}}",
+            r"data\.warp at least one kind of warp should have a positive weight",
+        ),
+        ("1: 2", "Keys should be strings"),
+        ("- 1", r"expected keys and values. Received: \[1\]"),
+        ("hello", "expected keys and values. Received: 'hello'"),
+        ("a: [1", "not valid YAML"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        ('a: !!python/object/apply:os.getcwd ["x"]', "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(load, content, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(content)
+    assert "experiment.yaml" in str(caught.value)
+
+
+def test_every_problem_is_named_at_once(load):
+    with pytest.raises(InputError, match=r"train\.steps.*; .*unknown key trian"):
+        load("train: {steps: 0}\ntrian: 3")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps", r"Expected an override such as train\.steps=100. Received: train\.steps"),
+        ("=5", "Received: =5"),
+        ("train.stepz=5", r"unknown key train\.stepz \(did you mean steps\?\)"),
+        ("train.steps=[1", r"train\.steps=\[1 is not valid YAML"),
+        ("train.steps=", r"train\.steps should be a valid integer, received None"),
+        ("train=3", "train should be a dictionary"),
+    ],
+)
+def test_what_is_wrong_in_an_override_is_named(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(overrides=[override])
+
+
+def test_an_override_below_a_value_is_refused(load):
+    with pytest.raises(InputError, match=r"Cannot set seed\.x: seed is a value"):
+        load("seed: 4", ["seed.x=5"])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no configuration file .*missing\.yaml"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_dumping_and_loading_changes_nothing(tmp_path):
+    config = load_config(
+        overrides=[
+            "name=mine",
+            "data.photos=some folder/ä",
+            "data.warp.view=[0.6, 0.7]",
+            "loss.level_weights=[1, 2.5]",
+            "model.options={radius: 3, decoder_channels: [[8, 8], [8, 8], [8, 8]]}",
+        ]
+    )
+    assert config != Config()
+    path = tmp_path / "new" / "config.yaml"
+    save_config(path, config)
+    assert load_config(path) == config
+    assert path.read_text(encoding="utf-8") == dump_config(config)
+
+
+def test_a_dump_names_every_key():
+    def keys(group):
+        return {
+            key: keys(value) if isinstance(value, dict) and key != "options" else None
+            for key, value in group.items()
+        }
+
+    assert keys(yaml.safe_load(dump_config(Config()))) == keys(dataclasses.asdict(Config()))
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.steps = 3
