@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfdense.config import Config, ModelConfig, save_config
+from tfdense.config import Config, ModelConfig, load_config, save_config
 from tfdense.errors import InputError
 from tfdense.files import replacing
 
@@ -36,8 +36,10 @@ CHECKPOINT_NAMES: tuple[tuple[str, str], ...] = (
     (r"gocor/target_mask$", "gocor/filter_optimizer.target_mask_predictor.0.weight"),
     (r"^global_gocor/", "corr.corr_module/"),
     (r"^local_gocor/", "local_corr/"),
-    (r"^correlation_uncertainty(\d)/", r"corr_uncertainty_decoder\1/"),
+    (r"^level(\d)/mixture/correlation_uncertainty/", r"corr_uncertainty_decoder\1/"),
+    (r"^level(\d)/mixture/uncertainty_decoder/", r"uncertainty_decoder\1/"),
     (r"^(uncertainty_decoder\d)/predict_uncertainty/", r"\1/predict_uncertainty_final/"),
+    (r"^level(\d)/(decoder|refinement)/", r"\2\1/"),
     (r"^decoder4/predict_flow/", "decoder4/final/"),
     (r"/skip_(\d)/", r"/conv\1_skip/"),
     (r"^refinement(\d)/predict_flow/", r"refinement\1/conv_7/"),
@@ -61,7 +63,7 @@ def checkpoint_name(path: str) -> str:
     """Returns what a variable of PDC-Net is called in the authors' checkpoints.
 
     Args:
-        path: of the Keras variable, such as ``decoder4/conv_0/kernel``.
+        path: of the Keras variable within the model, such as ``level4/decoder/conv_0/kernel``.
     """
     for pattern, replacement in CHECKPOINT_NAMES:
         path = re.sub(pattern, replacement, path)
@@ -94,7 +96,10 @@ def assign_weights(model: "keras.Model", parameters: Mapping[str, np.ndarray]) -
     Raises:
         InputError: if a parameter is missing, unknown or of another shape, before any is changed.
     """
-    variables = {checkpoint_name(variable.path): variable for variable in model.variables}
+    variables = {
+        checkpoint_name(variable.path.removeprefix(f"{model.name}/")): variable
+        for variable in model.variables
+    }
     given = {name for name in parameters if not name.endswith(".num_batches_tracked")}
     problems = []
     if missing := sorted(variables.keys() - given):
@@ -141,7 +146,8 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} holds something other than tensors, refused: {reason}") from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(f"{path} is not a PyTorch checkpoint: {error}") from None
-    return {name: tensor.numpy() for name, tensor in _state_dict(content, path, torch).items()}
+    tensors = _state_dict(content, path, torch)
+    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
 
 
 def _state_dict(content: Any, path: Path, torch) -> Mapping[str, Any]:
@@ -167,14 +173,16 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
 
     Args:
         checkpoint: see `read_checkpoint`.
-        output: ``NAME.weights.h5``. ``config.yaml`` in the same folder names the preset.
+        output: ``NAME.weights.h5``. ``config.yaml`` is written beside it, so that
+            `tfdense.models.load` knows the network.
         preset: ``pdcnet`` or ``pdcnet-plus``; None recognises it.
 
     Returns:
         The preset.
 
     Raises:
-        InputError: if the file cannot be read or does not fit the preset.
+        InputError: if the file cannot be read or does not fit the preset, or the folder belongs to
+            another network.
     """
     from tfdense import models
 
@@ -184,11 +192,15 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
     parameters = read_checkpoint(checkpoint)
     preset = preset or preset_of(parameters)
     config = ModelConfig(preset=preset)
-    model = models.build(config)
+    config_file = output.with_name("config.yaml")
+    if config_file.exists() and load_config(config_file).model != config:
+        raise InputError(f"{config_file} describes another network: choose another folder.")
+    model = models.build(config, backbone_weights=False)
     assign_weights(model, parameters)
     with replacing(output) as temporary:
         model.save_weights(temporary)
-    save_config(output.with_name("config.yaml"), Config(name=preset, model=config))
+    if not config_file.exists():
+        save_config(config_file, Config(name=preset, model=config))
     return preset
 
 
@@ -201,10 +213,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """Runs ``tfdense convert``."""
     preset = convert(arguments.checkpoint, arguments.output, arguments.preset)
     print(f"Wrote {arguments.output}: the weights of {preset}.")
+    return 0
 
 
 def _listed(names: list[str], most: int = 8) -> str:

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from tfdense.geometry import spatial_size
 from tfdense.ops import tiling
-from tfdense.ops.compilation import compiled
 
 _BINS = 10
 _BIN_WIDTH = 0.5
@@ -185,7 +184,8 @@ class LocalGOCor(_GOCor):
 
     Call:
         target, source: [batch, height, width, channels], the source warped towards the target.
-        Returns scores [batch, height, width, 81], dx fast, means over channels.
+        Returns the scores of the optimised filters and those of the target's own features, the
+        plain correlation: [batch, height, width, 81] each, dx fast, means over channels.
     """
 
     def __init__(self, iterations: int = 7, **kwargs):
@@ -197,30 +197,20 @@ class LocalGOCor(_GOCor):
 
     def call(self, target, source):
         distance, within = tiling.distances()
-        label, weight, slope = self._radial(distance)
+        label, weight, slope_below = self._radial(distance)
         step, regularization = self._descent()
-        parameters = (self.scaling[0], step, regularization, label, weight * within, slope)
-        return _local_scores(self.iterations)(target, source, *parameters)
+        parameters = (step, regularization, label, weight * within, slope_below)
+        filters = tiling.tiles(initialize_local(target, self.scaling[0]))
+        filters = optimize_local(filters, tiling.windows(target), parameters, self.iterations)
+        windows = tiling.windows(source)
+        return tuple(
+            tiling.local_scores(tiles, windows, spatial_size(target))
+            for tiles in (filters, tiling.tiles(target))
+        )
 
     def compute_output_shape(self, target_shape, source_shape=None):
-        return (*target_shape[:3], (2 * tiling.RADIUS + 1) ** 2)
-
-
-@functools.cache
-def _local_scores(iterations: int):
-    """Returns the function that optimises the filters of each target position and scores them."""
-
-    def score(target, source, scaling, *parameters):
-        filters = optimize_local(
-            tiling.tiles(initialize_local(target, scaling)),
-            tiling.windows(target),
-            parameters,
-            iterations,
-        )
-        scores = tf.matmul(filters, tiling.windows(source), transpose_b=True) / target.shape[-1]
-        return tiling.untile(tiling.displacements(scores), *spatial_size(target))
-
-    return compiled(score)
+        scores = (*target_shape[:3], (2 * tiling.RADIUS + 1) ** 2)
+        return scores, scores
 
 
 def initialize_local(target, scaling):
@@ -244,8 +234,10 @@ def optimize_local(filters, windows, parameters, iterations: int):
     step, regularization, label, weight, slope_below = parameters
     channels = filters.shape[-1]
     regularization /= channels**2
-    scores = tf.matmul(filters, windows, transpose_b=True) / channels
     for _ in range(iterations):
+        # Updating the scores by `score_change` would save this product, but rounding would then
+        # turn the sign of scores next to zero, and with it their slope.
+        scores = tf.matmul(filters, windows, transpose_b=True) / channels
         slope = _slope(scores, slope_below)
         residual = tf.square(weight) * slope * (slope * scores - label)
         gradient = regularization * filters + tf.matmul(residual, windows) / channels
@@ -254,8 +246,6 @@ def optimize_local(filters, windows, parameters, iterations: int):
         curvature = _square_sum(weight * slope * score_change, 2) + regularization * norm
         length = step * norm / tf.maximum(curvature, _MINIMUM_DENOMINATOR)
         filters -= length * gradient
-        # Linear in the filters, so the change is known without scoring again.
-        scores -= length * score_change
     return filters
 
 

@@ -4,6 +4,38 @@ import keras
 import tensorflow as tf
 
 from tfdense.layers.convolution import ConvolutionBlock
+from tfdense.mixture import LaplaceMixture
+
+
+class MixtureDecoder(keras.layers.Layer):
+    """Estimates the mixture around a flow (PDC-Net, figure 4).
+
+    Args:
+        mixture: turns the raw prediction into variances within its bounds.
+        side: of the correlation's little images, see `CorrelationUncertainty`.
+
+    Call:
+        correlation: [batch, height, width, side²].
+        others: a list of further inputs of the decoder, [batch, height, width, ...].
+        Returns {"log_variance", "logits"}, float32 [batch, height, width, 2] each.
+    """
+
+    def __init__(self, mixture: LaplaceMixture, side: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.mixture = mixture
+        self.correlation_uncertainty = CorrelationUncertainty(side, name="correlation_uncertainty")
+        self.decoder = UncertaintyDecoder(name="uncertainty_decoder")
+
+    def build(self, input_shape):
+        """Builds from the shape of the decoder's input."""
+        self.correlation_uncertainty.build((None, None, None, self.correlation_uncertainty.side**2))
+        self.decoder.build(input_shape)
+
+    def call(self, correlation, others, training=False):
+        uncertainty = self.correlation_uncertainty(correlation, training=training)
+        x = tf.concat([tf.cast(x, tf.float32) for x in (uncertainty, *others)], axis=-1)
+        raw = self.decoder(x, training=training)
+        return {"log_variance": self.mixture.constrain(raw[..., :1]), "logits": raw[..., 1:]}
 
 
 class CorrelationUncertainty(keras.layers.Layer):

@@ -1,12 +1,17 @@
 """The VGG-16 feature pyramid of PDC-Net."""
 
 import math
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from tfdense.errors import InputError
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
+_KERAS_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
 _BLOCKS = ((64,), (64,), (128, 128), (256, 256, 256), (512, 512, 512))
 
 
@@ -63,3 +68,40 @@ class VGG16Pyramid(keras.layers.Layer):
             if level > 1:
                 features[2**level] = x
         return features
+
+
+def imagenet_weights(source: str = "imagenet") -> list[np.ndarray]:
+    """Returns weights for a `VGG16Pyramid` from those of ``keras.applications``.
+
+    Those take BGR images 0..255 minus a mean colour. The first convolution is changed to take what
+    `normalize` gives, so that the features are the same.
+
+    Args:
+        source: ``imagenet``, which Keras downloads once, or a file with such a network's weights.
+
+    Raises:
+        InputError: if there is no such file, it does not fit or the download fails.
+    """
+    if source != "imagenet" and not Path(source).is_file():
+        raise InputError(f"There is no file {source} with weights of VGG-16.")
+    try:
+        model = keras.applications.VGG16(include_top=False, weights=source)
+    except Exception as error:  # Keras raises a bare Exception when a download fails.
+        reason = str(error).strip().splitlines()[0]
+        if source != "imagenet":
+            raise InputError(
+                f"{source} does not hold weights of VGG-16 without top: {reason}"
+            ) from None
+        raise InputError(
+            "The ImageNet weights of VGG-16 could not be downloaded. Fetch "
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications elsewhere and "
+            f"give the file as model.options.backbone_weights. The cause: {reason}"
+        ) from None
+    count = sum(len(block) for block in _BLOCKS)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    weights = [array for layer in convolutions[:count] for array in layer.get_weights()]
+    kernel, bias = weights[0][:, :, ::-1], weights[1]
+    offset = 255.0 * np.array(_MEAN, np.float32) - _KERAS_MEAN
+    bias = bias + np.einsum("yxio,i->o", kernel, offset)
+    kernel = kernel * (255.0 * np.array(_DEVIATION, np.float32))[:, None]
+    return [kernel, bias, *weights[2:]]

@@ -1,27 +1,26 @@
 """PDC-Net and PDC-Net+ (Truong, Danelljan, Van Gool, Timofte: arXiv 2101.01710 and 2109.13912).
 
-Four levels. Levels 4 and 3 see both images reduced to 256x256, at strides 16 and 8; levels 2 and 1
-see them at their own size, at strides 8 and 4. Level 4 compares all pairs of positions, the others
-the source, warped by the flow found so far, within 4 positions. Each level predicts the flow, in
-pixels of the image that it sees, and the mixture of two Laplacians around it.
+    level  image       stride  compares                           then
+    4      256 x 256   16      all pairs of positions             decode
+    3      256 x 256   8       the warped source within 9x9       decode, refine
+    2      full        8       the warped source within 9x9       decode
+    1      full        4       the warped source within 9x9       decode, refine
+
+Each level gives the flow, in pixels of the image that it sees, and the mixture of two Laplacians
+around it, and hands both to the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from tfdense.geometry import (
-    map_to_flow,
-    resize_area,
-    resize_bilinear,
-    spatial_size,
-)
+from tfdense.geometry import map_to_flow, resize_area, resize_bilinear, spatial_size
 from tfdense.layers.convolution import leaky_relu
 from tfdense.layers.decoders import FlowDecoder, RefinementNetwork, Upsampling
 from tfdense.layers.gocor import GlobalGOCor, LocalGOCor
-from tfdense.layers.uncertainty import CorrelationUncertainty, UncertaintyDecoder
-from tfdense.layers.vgg import VGG16Pyramid, normalize
+from tfdense.layers.uncertainty import MixtureDecoder
+from tfdense.layers.vgg import VGG16Pyramid, imagenet_weights, normalize
 from tfdense.mixture import LaplaceMixture
 from tfdense.ops import correlation, warp
 
@@ -31,257 +30,247 @@ _COARSE_MIXTURE = LaplaceMixture(maximum_variance=256.0**2)
 _FINE_MIXTURE = LaplaceMixture(maximum_variance=520.0**2)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class PDCNet(keras.Model):
-    """The network, from two images to the flow and its uncertainty.
-
-    Inputs, as a dict:
-        source, target: float32 [batch, height, width, 3], RGB 0..255, of any size, also different
-            ones. Both are brought to the target's size, reduced to multiples of 8 and at least 256.
-
-    Outputs, as a dict:
-        flow: [batch, height, width, 2] at the target's size. Its values count pixels of the source
-            resized to the target's size.
-        log_variance, logits: [batch, height, width, 2], of the two Laplacians, variances in squared
-            pixels of the size that the network worked at.
-        levels: list from coarse to fine of dicts of the same three at the level's grid, in pixels
-            of the level's image: `level_image_sizes`, where None is the size worked at.
+    """The network of the two papers.
 
     Args:
         global_iterations, local_iterations: steps of the two GOCor modules. The published networks
             were trained with 3 and 3 and evaluated with 3 and 7.
         separate_pyramids: whether the 256x256 images have a pyramid of their own (PDC-Net+).
+        train_backbone: whether the pyramids are trained too.
+        backbone_weights: what training starts from: ``imagenet``, a file of the VGG-16 of
+            ``keras.applications`` (without top), or None for random weights.
     """
 
     mixture = _FINE_MIXTURE
-    stride = 1
-    minimum_size = 1
-    level_image_sizes = ((_COARSE_SIZE, _COARSE_SIZE), (_COARSE_SIZE, _COARSE_SIZE), None, None)
+    stride = 8
+    minimum_size = _COARSE_SIZE
 
     def __init__(
         self,
         global_iterations: int = 3,
         local_iterations: int = 7,
         separate_pyramids: bool = False,
+        train_backbone: bool = False,
+        backbone_weights: str | None = "imagenet",
         **kwargs,
     ):
-        inputs = {
-            name: keras.Input((None, None, 3), name=name, dtype="float32")
-            for name in ("source", "target")
-        }
-        super().__init__(
-            inputs=inputs,
-            outputs=_network(
-                inputs["source"],
-                inputs["target"],
-                GlobalGOCor(global_iterations, name="global_gocor"),
-                LocalGOCor(local_iterations, name="local_gocor"),
-                separate_pyramids,
-            ),
-            **kwargs,
-        )
+        super().__init__(autocast=False, **kwargs)
         self.global_iterations = global_iterations
         self.local_iterations = local_iterations
         self.separate_pyramids = separate_pyramids
+        self.train_backbone = train_backbone
+        self.backbone_weights = backbone_weights
+
+        self.pyramid = VGG16Pyramid(name="pyramid", trainable=train_backbone)
+        self.pyramid_256 = (
+            VGG16Pyramid(name="pyramid_256", trainable=train_backbone)
+            if separate_pyramids
+            else None
+        )
+        self.global_gocor = GlobalGOCor(global_iterations, name="global_gocor")
+        self.local_gocor = LocalGOCor(local_iterations, name="local_gocor")
+        self.level4 = GlobalLevel(_COARSE_MIXTURE, name="level4")
+        self.level3 = LocalLevel(_COARSE_MIXTURE, refine=True, name="level3")
+        self.level2 = LocalLevel(_FINE_MIXTURE, name="level2")
+        self.level1 = LocalLevel(_FINE_MIXTURE, refine=True, name="level1")
+        self.deconv4 = Upsampling(name="deconv4", dtype="float32")
+        self.deconv2 = Upsampling(name="deconv2", dtype="float32")
+        self.upfeat2 = Upsampling(name="upfeat2")
+        self.build()
+
+    def build(self, input_shape=None):
+        """Makes all weights, whose shapes do not depend on the images."""
+        for pyramid in self._pyramids():
+            pyramid.build(_shape(3))
+        self.global_gocor.build((None, _COARSEST_GRID, _COARSEST_GRID, 512))
+        self.local_gocor.build(_shape(None))
+        self.level4.build(_shape(_COARSEST_GRID**2 + 2))
+        self.level3.build(_shape(81 + 2 + 4))
+        self.level2.build(_shape(81 + 2 + 4))
+        self.level1.build(_shape(81 + 2 + 4 + 2))
+        self.deconv4.build(_shape(2))
+        self.deconv2.build(_shape(2))
+        self.upfeat2.build(_shape(32))
+
+    def call(self, inputs, training=False):
+        """Matches two images.
+
+        Args:
+            inputs: {"source", "target"}, each [batch, height, width, 3], RGB in 0..255, sides
+                divisible by 8 and at least 256. Other sizes, which may differ between the two, are
+                brought to the target's size rounded so, by area, as the authors do.
+
+        Returns:
+            {"flow": [batch, height, width, 2] at the target's size, in its pixels, "log_variance"
+            and "logits": [batch, height, width, 2], of variances in squared pixels of the size
+            worked at; "levels": the same three for levels 4 to 1 on their grids, where levels 4
+            and 3 count pixels of the images resized to 256x256}, float32.
+        """
+        images = [tf.cast(inputs[name], tf.float32) for name in ("target", "source")]
+        target_size = spatial_size(images[0])
+        size = working_size(*target_size)
+        coarse_pyramid = self.pyramid_256 or self.pyramid
+        coarse = [
+            coarse_pyramid(normalize(resize_area(image, (_COARSE_SIZE, _COARSE_SIZE))))
+            for image in images
+        ]
+        fine = [self.pyramid(normalize(_resized(image, size)), stride=8) for image in images]
+
+        target, source = (_unit_length(features[16]) for features in coarse)
+        scores = self.global_gocor(target, source)
+        plain = _unit_length(tf.nn.relu(correlation.all_pairs(target, source)))
+        level4 = self.level4(scores, plain, training=training)
+
+        flow = self.deconv4(level4["flow"])
+        level3, _ = self._correct(self.level3, coarse, 8, flow, level4, training)
+
+        flow = resize_bilinear(level3["flow"], spatial_size(fine[0][8]))
+        flow *= tf.cast(tf.stack([size[1], size[0]]), tf.float32) / _COARSE_SIZE
+        level2, features = self._correct(self.level2, fine, 8, flow, level3, training)
+
+        flow, features = self.deconv2(level2["flow"]), self.upfeat2(features)
+        level1, _ = self._correct(self.level1, fine, 4, flow, level2, training, [features])
+
+        final = {name: resize_bilinear(value, target_size) for name, value in level1.items()}
+        scale = tf.stack([target_size[1] / size[1], target_size[0] / size[0]])
+        final["flow"] *= tf.cast(scale, tf.float32)
+        return {**final, "levels": [level4, level3, level2, level1]}
+
+    def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
+        """Compares the target with the source, warped by the flow so far, and corrects the flow."""
+        target, source = (pyramid[stride] for pyramid in pyramids)
+        warped = warp.bilinear(source, flow / stride)
+        mixture = tf.concat([coarser["log_variance"], coarser["logits"]], axis=-1)
+        return level(
+            *self.local_gocor(target, warped),
+            flow,
+            resize_bilinear(mixture, spatial_size(target)),
+            features,
+            training=training,
+        )
+
+    def load_backbone_weights(self) -> None:
+        """Loads what `backbone_weights` names into the pyramids.
+
+        Raises:
+            InputError: if the file does not fit, or the weights cannot be fetched.
+        """
+        if self.backbone_weights is not None:
+            weights = imagenet_weights(self.backbone_weights)
+            for pyramid in self._pyramids():
+                pyramid.set_weights(weights)
+
+    def _pyramids(self) -> list[VGG16Pyramid]:
+        return [self.pyramid, self.pyramid_256] if self.separate_pyramids else [self.pyramid]
 
     def get_config(self):
         return {
+            **super().get_config(),
             "global_iterations": self.global_iterations,
             "local_iterations": self.local_iterations,
             "separate_pyramids": self.separate_pyramids,
-            "name": self.name,
+            "train_backbone": self.train_backbone,
+            "backbone_weights": self.backbone_weights,
         }
 
 
-class Operation(keras.layers.Layer):
-    """A function of tensors as a node of the network, in float32."""
+class GlobalLevel(keras.layers.Layer):
+    """Level 4: decodes the flow from the comparison of all pairs of positions.
 
-    def __init__(self, function: Callable, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.function = function
+    Args:
+        mixture: the distribution around the flow.
 
-    def call(self, *tensors):
-        return self.function(*tensors)
+    Call:
+        scores: of the optimised filters, [batch, 16, 16, 256].
+        plain: correlation of the features themselves, of the same shape.
+        Returns {"flow", "log_variance", "logits"}, [batch, 16, 16, 2] each.
+    """
+
+    def __init__(self, mixture: LaplaceMixture, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.decoder = FlowDecoder(name="decoder")
+        self.mixture = MixtureDecoder(mixture, side=_COARSEST_GRID, name="mixture")
+
+    def build(self, input_shape):
+        """Builds from the shape of the flow decoder's input."""
+        self.decoder.build(input_shape)
+        self.mixture.build(_shape(6 + 32))
+
+    def call(self, scores, plain, training=False):
+        # The decoders of later levels see the flow so far in the place of these two zeros.
+        x = tf.pad(leaky_relu(scores), [[0, 0], [0, 0], [0, 0], [0, 2]])
+        features, mapping = self.decoder(x, training=training)
+        # The map is in [-1, 1] between the centres of the outermost positions.
+        flow = map_to_flow((mapping + 1.0) * (_COARSEST_GRID - 1) / 2.0)
+        flow *= _COARSE_SIZE / _COARSEST_GRID
+        return {"flow": flow, **self.mixture(plain, [features], training=training)}
+
+
+class LocalLevel(keras.layers.Layer):
+    """Levels 3 to 1: corrects the flow by the comparison with the warped source nearby.
+
+    Args:
+        mixture: the distribution around the flow.
+        refine: whether a refinement network follows the flow decoder.
+
+    Call:
+        scores: of the optimised filters, [batch, height, width, 81].
+        plain: correlation of the features themselves, of the same shape.
+        flow: found so far, [batch, height, width, 2].
+        mixture: of the level above, log-variances and logits, [batch, height, width, 4].
+        features: a list of further inputs of the flow decoder, [batch, height, width, ...].
+        Returns {"flow", "log_variance", "logits"}, [batch, height, width, 2] each, and the flow
+        decoder's features [batch, height, width, 32].
+    """
+
+    def __init__(self, mixture: LaplaceMixture, refine: bool = False, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.decoder = FlowDecoder(name="decoder")
+        self.refinement = RefinementNetwork(name="refinement") if refine else None
+        self.mixture = MixtureDecoder(mixture, side=9, name="mixture")
+
+    def build(self, input_shape):
+        """Builds from the shape of the flow decoder's input."""
+        self.decoder.build(input_shape)
+        if self.refinement is not None:
+            self.refinement.build(_shape(32))
+        self.mixture.build(_shape(6 + 32 + 4 + 2))
+
+    def call(self, scores, plain, flow, mixture, features: Sequence = (), training=False):
+        x = tf.concat([leaky_relu(scores), flow, *features, mixture], axis=-1)
+        decoded, correction = self.decoder(x, training=training)
+        corrected = flow + correction
+        judged = decoded
+        if self.refinement is not None:
+            refined, correction = self.refinement(decoded, corrected, training=training)
+            corrected += correction
+            judged += refined
+        evidence = [judged, mixture, flow]
+        outputs = self.mixture(leaky_relu(plain), evidence, training=training)
+        return {"flow": corrected, **outputs}, decoded
 
 
 def working_size(height, width) -> tuple:
-    """Returns the size at which the network works: multiples of 8, at least 256."""
+    """Returns the size at which the authors' network works: multiples of 8, at least 256."""
     if isinstance(height, int) and isinstance(width, int):
-        return max(256, height // 8 * 8), max(256, width // 8 * 8)
-    return tf.maximum(256, height // 8 * 8), tf.maximum(256, width // 8 * 8)
+        return max(_COARSE_SIZE, height // 8 * 8), max(_COARSE_SIZE, width // 8 * 8)
+    return tf.maximum(_COARSE_SIZE, height // 8 * 8), tf.maximum(_COARSE_SIZE, width // 8 * 8)
 
 
-def _network(source, target, global_gocor, local_gocor, separate_pyramids):
-    fine_source = Operation(_prepare, name="fine_source")(source, target)
-    fine_target = Operation(_prepare, name="fine_target")(target, target)
-    coarse_source = Operation(_prepare_coarse, name="coarse_source")(source)
-    coarse_target = Operation(_prepare_coarse, name="coarse_target")(target)
-
-    pyramid = VGG16Pyramid(name="pyramid")
-    coarse_pyramid = VGG16Pyramid(name="pyramid_256") if separate_pyramids else pyramid
-    coarse = (coarse_pyramid(coarse_target), coarse_pyramid(coarse_source))
-    fine = (pyramid(fine_target, stride=8), pyramid(fine_source, stride=8))
-
-    level4 = _global_level(coarse[0][16], coarse[1][16], global_gocor)
-
-    flow = Upsampling(name="deconv4", dtype="float32")(level4["flow"])
-    level3, _ = _local_level(
-        3, coarse, 8, local_gocor, flow, _upsampled_mixture(level4, coarse[0][8], 3), refine=True
-    )
-
-    flow = Operation(_to_fine_images, name="upsampled_flow3")(
-        level3["flow"], fine[0][8], fine_target
-    )
-    level2, features = _local_level(
-        2, fine, 8, local_gocor, flow, _upsampled_mixture(level3, fine[0][8], 2)
-    )
-
-    flow = Upsampling(name="deconv2", dtype="float32")(level2["flow"])
-    features = Upsampling(name="upfeat2")(features)
-    level1, _ = _local_level(
-        1,
-        fine,
-        4,
-        local_gocor,
-        flow,
-        _upsampled_mixture(level2, fine[0][4], 1),
-        features=[features],
-        refine=True,
-    )
-
-    at_target = Operation(_resize_like, name="log_variance")
-    return {
-        "flow": Operation(_final_flow, name="flow")(level1["flow"], fine_target, target),
-        "log_variance": at_target(level1["log_variance"], target),
-        "logits": Operation(_resize_like, name="logits")(level1["logits"], target),
-        "levels": [level4, level3, level2, level1],
-    }
-
-
-def _global_level(target, source, gocor):
-    """Level 4: finds the flow by comparing all pairs of positions."""
-    target = Operation(_normalize_features, name="normalized_target")(target)
-    source = Operation(_normalize_features, name="normalized_source")(source)
-    scores = Operation(leaky_relu, name="correlation4")(gocor(target, source))
-    x = Operation(_append_zeros, name="decoder4_input")(scores)
-    features, mapping = FlowDecoder(name="decoder4")(x)
-    flow = Operation(_normalized_map_to_flow, name="flow4")(mapping)
-    plain = Operation(_plain_global_correlation, name="plain_correlation4")(target, source)
-    uncertainty = CorrelationUncertainty(16, name="correlation_uncertainty4")(plain)
-    return {"flow": flow} | _mixture(4, [uncertainty, features], _COARSE_MIXTURE)
-
-
-def _local_level(level, pyramids, stride, gocor, flow, mixture, features=(), refine=False):
-    """Levels 3 to 1: correct the flow by comparing with the warped source nearby.
-
-    Args:
-        level: its number.
-        pyramids: of target and source.
-        stride: of the features to compare.
-        gocor: the local module, the same for all levels.
-        flow, mixture: from the level above, at this level's grid.
-        features: further inputs of the flow decoder.
-        refine: whether a refinement network follows the flow decoder.
-
-    Returns:
-        The level's dict of outputs, and the flow decoder's features.
-    """
-    target, source = pyramids[0][stride], pyramids[1][stride]
-    warped = Operation(
-        lambda image, flow: warp.bilinear(image, flow / stride), name=f"warped_source{level}"
-    )(source, flow)
-    scores = Operation(leaky_relu, name=f"correlation{level}")(gocor(target, warped))
-    x = _concatenate([scores, flow, *features, mixture], f"decoder{level}_input")
-    decoded, correction = FlowDecoder(name=f"decoder{level}")(x)
-    corrected = _add(flow, correction, f"decoded_flow{level}")
-    judged = decoded
-    if refine:
-        refined, correction = RefinementNetwork(name=f"refinement{level}")(decoded, corrected)
-        corrected = _add(corrected, correction, f"refined_flow{level}")
-        judged = keras.layers.Add(name=f"refined_features{level}")([decoded, refined])
-    plain = Operation(_plain_local_correlation, name=f"plain_correlation{level}")(target, warped)
-    uncertainty = CorrelationUncertainty(9, name=f"correlation_uncertainty{level}")(plain)
-    bounds = _COARSE_MIXTURE if level == 3 else _FINE_MIXTURE
-    mixture = _mixture(level, [uncertainty, judged, mixture, flow], bounds)
-    return {"flow": corrected} | mixture, decoded
-
-
-def _mixture(level, inputs, bounds):
-    x = _concatenate(inputs, f"uncertainty_decoder{level}_input")
-    raw = UncertaintyDecoder(name=f"uncertainty_decoder{level}")(x)
-    log_variance = Operation(lambda raw: bounds.constrain(raw[..., :1]), name=f"variance{level}")
-    return {
-        "log_variance": log_variance(raw),
-        "logits": Operation(lambda raw: raw[..., 1:], name=f"logits{level}")(raw),
-    }
-
-
-def _upsampled_mixture(level_output, features, level):
-    """Brings the level's log-variances and logits to the grid of the next level's features."""
-    x = _concatenate([level_output["log_variance"], level_output["logits"]], None, "float32")
-    return Operation(_resize_like, name=f"mixture_input{level}")(x, features)
-
-
-def _concatenate(tensors, name, dtype=None):
-    return keras.layers.Concatenate(name=name, dtype=dtype)(tensors)
-
-
-def _add(flow, correction, name):
-    return keras.layers.Add(name=name, dtype="float32")([flow, correction])
-
-
-def _prepare(image, target):
-    """Brings an image to the size worked at and normalises it."""
-    size = working_size(*spatial_size(target))
+def _resized(image, size) -> tf.Tensor:
+    """Resizes an image by area; one that has the size already costs nothing."""
     current = spatial_size(image)
     if all(isinstance(side, int) for side in (*size, *current)):
-        image = image if size == current else resize_area(image, size)
-    else:
-        same = tf.reduce_all(tf.equal(size, current))
-        image = tf.cond(same, lambda: image, lambda: resize_area(image, size))
-    return normalize(image)
+        return image if tuple(size) == current else resize_area(image, size)
+    same = tf.reduce_all(tf.equal(size, current))
+    return tf.cond(same, lambda: image, lambda: resize_area(image, size))
 
 
-def _prepare_coarse(image):
-    """Reduces an image to 256x256 and normalises it."""
-    return normalize(resize_area(image, (_COARSE_SIZE, _COARSE_SIZE)))
+def _shape(channels) -> tuple:
+    return (None, None, None, channels)
 
 
-def _normalize_features(x):
+def _unit_length(x) -> tf.Tensor:
     return x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), axis=-1, keepdims=True) + 1e-6)
-
-
-def _append_zeros(scores):
-    """Appends the two channels that later levels fill with the flow found so far."""
-    return tf.pad(scores, [[0, 0], [0, 0], [0, 0], [0, 2]])
-
-
-def _normalized_map_to_flow(mapping):
-    """Turns the coarsest level's map, in [-1, 1] between the outermost pixel centres, to a flow."""
-    flow = map_to_flow((mapping + 1.0) * (_COARSEST_GRID - 1) / 2.0)
-    return flow * (_COARSE_SIZE / _COARSEST_GRID)
-
-
-def _plain_global_correlation(target, source):
-    return _normalize_features(tf.nn.relu(correlation.all_pairs(target, source)))
-
-
-def _plain_local_correlation(target, source):
-    return leaky_relu(correlation.local(target, source, radius=4))
-
-
-def _to_fine_images(flow, features, image):
-    """Turns a flow in pixels of 256x256 into one in pixels of the fine images, at their grid."""
-    height, width = spatial_size(image)
-    scale = tf.cast(tf.stack([width, height]), tf.float32) / _COARSE_SIZE
-    return _resize_like(flow, features) * scale
-
-
-def _resize_like(x, other):
-    return resize_bilinear(x, spatial_size(other))
-
-
-def _final_flow(flow, fine_target, target):
-    """Brings the finest flow to the target's own size, in pixels of that size."""
-    worked = tf.cast(tf.stack(spatial_size(fine_target)), tf.float32)
-    wanted = tf.cast(tf.stack(spatial_size(target)), tf.float32)
-    return _resize_like(flow, target) * tf.reverse(wanted / worked, [0])

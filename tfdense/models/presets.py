@@ -28,19 +28,24 @@ class Preset(NamedTuple):
 
 
 PRESETS: dict[str, Preset] = {
+    "pdcnet": Preset("pdcnet:PDCNet", {}),
+    "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
     "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}),
 }
 
 
-def build(config: ModelConfig, precision: str = "float32") -> keras.Model:
+def build(
+    config: ModelConfig, precision: str = "float32", backbone_weights: bool = True
+) -> keras.Model:
     """Builds a network with fresh weights and, where it has one, its pre-trained backbone.
 
     Args:
         config: names the preset and the options that differ from it.
         precision: a Keras dtype policy.
+        backbone_weights: whether to load those of the backbone; some have to be downloaded.
 
     Raises:
-        InputError: if the preset or an option is unknown.
+        InputError: if the preset or an option is unknown, or the backbone cannot be loaded.
     """
     if config.preset not in PRESETS:
         raise InputError(
@@ -57,9 +62,10 @@ def build(config: ModelConfig, precision: str = "float32") -> keras.Model:
         raise InputError(f"Options of {config.preset}: {error}") from None
     finally:
         keras.config.set_dtype_policy(former)
-    image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
-    model({"source": image, "target": image})
-    if hasattr(model, "load_backbone_weights"):
+    if not model.built:
+        image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
+        model({"source": image, "target": image})
+    if backbone_weights and hasattr(model, "load_backbone_weights"):
         model.load_backbone_weights()
     return model
 
@@ -88,7 +94,7 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
         )
     config = load_config(folder / "config.yaml")
     weights = path if path != folder else _find_weights(folder)
-    model = build(config.model)
+    model = build(config.model, backbone_weights=False)
     load_weights(model, weights)
     return model, config
 
@@ -101,7 +107,7 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
             "the folder of the run."
         )
     config = Config(name=name, model=ModelConfig(preset=name))
-    model = build(config.model)
+    model = build(config.model, backbone_weights=False)
     with resources.as_file(resources.files("tfdense.weights") / weights) as path:
         load_weights(model, path)
     return model, config

@@ -38,6 +38,21 @@ def windows(x) -> tf.Tensor:
     return tf.reshape(blocks, [-1, WINDOW * WINDOW, x.shape[-1]])
 
 
+def local_scores(filters, windows, size) -> tf.Tensor:
+    """Scores filters at the 81 positions around them.
+
+    Args:
+        filters: of each target position, in `tiles`.
+        windows: of the features that they are compared with, see `windows`.
+        size: (height, width) of the target.
+
+    Returns:
+        Means over channels, [batch, height, width, 81], dx fast.
+    """
+    scores = displacements(tf.matmul(filters, windows, transpose_b=True))
+    return untile(scores, *size) / filters.shape[-1]
+
+
 def untile(x, height, width) -> tf.Tensor:
     """Undoes `tiles`.
 
