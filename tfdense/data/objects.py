@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfdense.config import ObjectConfig
 from tfdense.data.photos import ImageStore
+from tfdense.data.sampling import sample_affine
 from tfdense.geometry import homography_flow
 from tfdense.ops import warp
 
@@ -74,8 +75,8 @@ def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:
     """
     height, width = scene.flow.shape[:2]
     to_cutout = _translation(-place)
-    in_target = _render(cutout, to_cutout, height, width)
-    in_source = _render(cutout, tf.matmul(to_cutout, tf.linalg.inv(motion)), height, width)
+    in_target = sample_affine(cutout, to_cutout, height, width)
+    in_source = sample_affine(cutout, tf.matmul(to_cutout, tf.linalg.inv(motion)), height, width)
     foremost = in_target[..., 3:] >= 0.5
     return Scene(
         _over(in_source, scene.source),
@@ -217,20 +218,6 @@ def _random_object(seed, config: ObjectConfig, cutout: Cutout, size):
 
 def _random_index(seed, store: ImageStore) -> tf.Tensor:
     return tf.random.stateless_uniform([], seed, 0, len(store), tf.int64)
-
-
-def _render(cutout, transform, height, width) -> tf.Tensor:
-    """Samples a cut-out at transformed pixels, bilinear, with nothing around it."""
-    rows = tf.reshape(transform / transform[2, 2], [1, 9])[:, :8]
-    rendered = tf.raw_ops.ImageProjectiveTransformV3(
-        images=cutout[None],
-        transforms=rows,
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-    )[0]
-    return tf.ensure_shape(rendered, [height, width, 4])
 
 
 def _over(front, image) -> tf.Tensor:

@@ -8,9 +8,9 @@ from tfdense.config import DataConfig
 from tfdense.data.objects import Cutout, add_random_objects, photo_scene, visible
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.photometry import random_photometry
+from tfdense.data.sampling import sample_affine, sample_mirrored
 from tfdense.data.warps import random_warp, warp_flow
-from tfdense.geometry import flow_to_map, map_to_flow, pixel_grid
-from tfdense.ops import warp
+from tfdense.geometry import flow_to_map
 
 
 class View(NamedTuple):
@@ -48,8 +48,9 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     flow = warp_flow(random_warp(warp_seed, config.warp, strength), displacement)
     photo = tf.cast(photo, tf.float32)
     view = random_view(view_seed, flow, tf.shape(photo)[1::-1], config)
-    source = sample_photo(photo, view, pixel_grid(config.size, config.size))
-    target = sample_photo(photo, view, flow_to_map(flow))
+    to_photo = tf.concat([tf.linalg.diag(view.scale), view.origin[:, None]], axis=1)
+    source = sample_affine(photo, to_photo, config.size, config.size, fill="NEAREST")
+    target = sample_mirrored(photo, view.origin + view.scale * flow_to_map(flow))
     scene = photo_scene(source, target, flow)
     scene = add_random_objects(scene, object_seed, config.objects, cutout)
     source, target = scene.source, scene.target
@@ -93,20 +94,3 @@ def random_view(seed, flow, photo_size, config: DataConfig) -> View:
         tf.where(mirrored, last - origin, origin),
         tf.where(mirrored, -scale, scale),
     )
-
-
-def sample_photo(photo, view: View, positions) -> tf.Tensor:
-    """Samples a photo, which is mirrored at its borders, at positions in the source.
-
-    Args:
-        photo: float32 [height, width, 3].
-        view: of the source.
-        positions: float32 [rows, columns, 2], in pixels of the source.
-
-    Returns:
-        float32 [rows, columns, 3].
-    """
-    last = tf.cast(tf.shape(photo)[1::-1] - 1, tf.float32)
-    positions = view.origin + view.scale * positions
-    mirrored = last - tf.abs(last - tf.math.floormod(positions, 2.0 * last))
-    return warp.bilinear(photo[None], map_to_flow(mirrored)[None])[0]
