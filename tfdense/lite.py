@@ -1,0 +1,195 @@
+"""Matching with an exported .tflite file: needs numpy and ai-edge-litert, no TensorFlow.
+
+from tfdense.lite import LiteMatcher
+
+matcher = LiteMatcher("pdcnet.tflite")
+answer = matcher.match(source, target)  # RGB arrays of any size
+answer["flow"], answer["confidence"]
+"""
+
+import collections
+import json
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from tfdense.errors import InputError
+
+METADATA_NAME = "TFDENSE_METADATA"
+_CUSTOM = "CUSTOM "
+
+
+class LiteMatcher:
+    """Matches pairs of images with a .tflite file that ``tfdense export tflite`` wrote.
+
+    Attributes:
+        metadata: what the file says of itself: preset, mixture, size, stride, radius, conventions,
+            hash of the weights, version.
+        size: the (height, width) that the network sees.
+
+    Args:
+        path: of the file.
+        threads: how many LiteRT may use; None leaves it to LiteRT, which takes one.
+
+    Raises:
+        InputError: if the file is missing or was not written by tfdense.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        content = read_model(path)
+        self.metadata = read_metadata(content)
+        if self.metadata is None:
+            raise InputError(f"{path} was not exported by tfdense: it has no {METADATA_NAME}.")
+        self.size = tuple(self.metadata["size"])
+        self._runner = Interpreter(model_content=content, num_threads=threads).get_signature_runner(
+            "match"
+        )
+
+    def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+        """Matches two images of exactly the file's size.
+
+        Args:
+            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+
+        Returns:
+            float32: "flow" [height, width, 2], "confidence" [height, width], "log_variance" and
+            "logits" [height, width, components]. The flow is (dx, dy) in px, from target to
+            source; the confidence is the probability that the match is right to 1 px.
+
+        Raises:
+            InputError: if an image has another size or is none.
+        """
+        images = {"source": _as_bytes(source, "source"), "target": _as_bytes(target, "target")}
+        for name, image in images.items():
+            if image.shape[:2] != self.size:
+                raise InputError(
+                    f"Expected a {name} of height and width {self.size}, the size of this file. "
+                    f"Received: {image.shape[:2]}. `match` takes any size."
+                )
+        answer = self._runner(**{name: image[None] for name, image in images.items()})
+        return {name: values[0] for name, values in answer.items()}
+
+    def match(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+        """Matches two images of any size, by resizing them to the file's size.
+
+        Args:
+            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+
+        Returns:
+            As `run`, at the target's size and in px of the source; and "radius" [2], R in x and y
+            of the confidence in px of the source: one pixel of the file's size.
+
+        Raises:
+            InputError: if an image is none.
+        """
+        source, target = _as_bytes(source, "source"), _as_bytes(target, "target")
+        answer = self.run(*(_as_bytes(_resize(x, self.size), "image") for x in (source, target)))
+        size = target.shape[:2]
+        # Pixels of the source per pixel that the network sees, (x, y).
+        scale = np.float32(source.shape[1::-1]) / np.float32(self.size[::-1])
+        # With half-pixel centres, the flow of a resized but otherwise equal image is not zero.
+        grid = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
+        ratio = np.divide(source.shape[1::-1], target.shape[1::-1])
+        at_rest = (grid + 0.5) * (ratio - 1.0)
+        return {
+            "flow": _resize(answer["flow"], size) * scale + at_rest.astype(np.float32),
+            "confidence": _resize(answer["confidence"][..., None], size)[..., 0],
+            "log_variance": _resize(answer["log_variance"], size) + np.log(scale).sum(),
+            "logits": _resize(answer["logits"], size),
+            "radius": scale,
+        }
+
+
+def read_model(path: str | Path) -> bytes:
+    """Reads a .tflite file.
+
+    Raises:
+        InputError: if it is missing, something else or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no .tflite file {path}.")
+    content = path.read_bytes()
+    try:
+        # LiteRT checks the whole structure, so that what reads it afterwards need not.
+        Interpreter(model_content=content)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} is not a .tflite file or is broken: {reason}") from None
+    return content
+
+
+def read_metadata(content: bytes) -> dict | None:
+    """Returns what tfdense wrote into a .tflite file, None if there is nothing."""
+    model = schema.Model.GetRootAs(content, 0)
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        if entry.Name() == METADATA_NAME.encode():
+            return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+    return None
+
+
+def count_operations(content: bytes) -> dict[str, int]:
+    """Counts the operations of a .tflite file, the most frequent first.
+
+    Returns:
+        The number by name; an operation that is not built into LiteRT is named "CUSTOM ...".
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+    names = []
+    for i in range(model.OperatorCodesLength()):
+        entry = model.OperatorCodes(i)
+        # The older field holds eight bits; the newer one is zero in files from before it.
+        name = builtin[max(entry.BuiltinCode(), entry.DeprecatedBuiltinCode())]
+        names.append(_CUSTOM + entry.CustomCode().decode() if name == "CUSTOM" else name)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    counts = collections.Counter(
+        names[graph.Operators(i).OpcodeIndex()]
+        for graph in graphs
+        for i in range(graph.OperatorsLength())
+    )
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def foreign_operations(operations: dict[str, int]) -> list[str]:
+    """Lists those of `count_operations` that are not built into LiteRT."""
+    return [name.removeprefix(_CUSTOM) for name in operations if name.startswith(_CUSTOM)]
+
+
+def _as_bytes(image, name: str) -> np.ndarray:
+    """Returns an image as uint8 [height, width, 3]."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise InputError(f"Expected a {name} of shape [height, width, 3]. Received: {image.shape}")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InputError(f"Expected a {name} of uint8 or floating values. Received: {image.dtype}")
+    if not (image.min() >= 0 and image.max() <= 255):
+        raise InputError(
+            f"Expected values of the {name} in 0..255. Received: {image.min()} to {image.max()}"
+        )
+    return np.rint(image).astype(np.uint8)
+
+
+def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes [height, width, channels], bilinear; smooths along an axis that shrinks."""
+    height, width, channels = values.shape
+    rows, columns = _weights(height, size[0]), _weights(width, size[1])
+    values = values.astype(np.float32).reshape(height, width * channels)
+    return columns @ (rows @ values).reshape(size[0], width, channels)
+
+
+def _weights(size: int, new_size: int) -> np.ndarray:
+    """Returns the share of each old position in each new one, [new_size, size].
+
+    A triangle around the new position, half-pixel centres, as wide as the coarser of both grids.
+    """
+    scale = size / new_size
+    centre = (np.arange(new_size) + 0.5) * scale - 0.5
+    distance = np.abs(np.arange(size) - centre[:, None]) / max(scale, 1.0)
+    weights = np.maximum(0.0, 1.0 - distance)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
