@@ -76,6 +76,8 @@ class WarpedCorrelation(keras.layers.Layer):
     """
 
     def __init__(self, radius: int = 4, **kwargs):
+        if not isinstance(radius, int) or radius < 0:
+            raise ValueError(f"`radius` must be an integer of at least 0. Received: {radius=}")
         super().__init__(**kwargs)
         self.radius = radius
 

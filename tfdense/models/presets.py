@@ -1,6 +1,7 @@
 """Building a network from its configuration, and loading it with its weights."""
 
 import importlib
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -124,7 +125,10 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # Of another network's file Keras warns dozens of times before it raises.
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
