@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,15 +14,14 @@ from tfdense.config import Config
 from tfdense.errors import InputError
 from tfdense.exporting import signatures
 from tfdense.exporting.metadata import describe
-from tfdense.exporting.verification import BOUNDS, ExportReport, read_pair, verify
+from tfdense.exporting.verification import ExportReport, read_pair, verify
 from tfdense.exporting.warm_up import write_warm_up_requests
 from tfdense.files import replacing
 from tfdense.models import load
 
-_SIGNATURES = {
-    "match": (signatures.match, tf.TensorSpec([None, None, None, 3], tf.uint8)),
-    "match_encoded": (signatures.match_encoded, tf.TensorSpec([None], tf.string)),
-}
+_SIGNATURES = ("match", "match_encoded")
+_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
+_ENCODED = tf.TensorSpec([None], tf.string)
 _VERIFIED_SIDE = 256
 
 
@@ -62,7 +62,7 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
                 functools.partial(_run, loaded, signature),
                 model,
                 size,
-                BOUNDS["float32"],
+                "float32",
             )
             for signature in _SIGNATURES
         ]
@@ -80,20 +80,20 @@ def _verified_size(model: keras.Model) -> tuple[int, int]:
 
 
 def _save(model: keras.Model, folder: Path) -> None:
-    functions = {
-        name: tf.function(functools.partial(function, model), autograph=False)
-        # By keyword, so that the signature has these names.
-        .get_concrete_function(source=spec, target=spec)
-        for name, (function, spec) in _SIGNATURES.items()
-    }
+    match = _function(functools.partial(signatures.match, model), _IMAGES)
+    match_encoded = _function(functools.partial(signatures.match_encoded, match), _ENCODED)
     module = tf.Module()
     module.model_variables = [weight.value for weight in model.weights]
     tf.saved_model.save(
         module,
         str(folder),
-        signatures={"serving_default": functions["match"], **functions},
+        signatures={"serving_default": match, "match": match, "match_encoded": match_encoded},
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
+
+
+def _function(function: Callable, spec: tf.TensorSpec) -> Callable:
+    return tf.function(function, input_signature=[spec, spec], autograph=False)
 
 
 def _write_extra_assets(folder: Path, name: str, model: keras.Model, config: Config) -> None:

@@ -1,5 +1,7 @@
 """What an exported network computes: functions of a model and two batches of images."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -63,20 +65,20 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
     }
 
 
-def match_encoded(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
+def match_encoded(match: Callable, source, target) -> dict[str, tf.Tensor]:
     """Matches images that come as the bytes of JPEG or PNG files.
 
     Within a batch all sources must have one size, and all targets; any other is refused. An EXIF
     orientation is not applied.
 
     Args:
-        model: a network of `tfdense.models`.
+        match: of two batches of images.
         source, target: strings [batch].
 
     Returns:
         As `match`.
     """
-    return match(model, _decode(source, "source"), _decode(target, "target"))
+    return match(_decode(source, "source"), _decode(target, "target"))
 
 
 def _run(model: keras.Model, source, target) -> dict[str, tf.Tensor]:

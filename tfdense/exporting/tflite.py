@@ -71,7 +71,7 @@ def export_tflite(
             LiteMatcher(temporary).run,
             model,
             size,
-            BOUNDS[precision],
+            precision,
             count_operations(content),
         )
 
