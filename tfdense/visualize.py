@@ -98,7 +98,7 @@ def draw_matches(
     ends = np.round((target_points + 0.5) * right_scale - 0.5 + right_offset).astype(int)
     across, down = (target_points / target.shape[1::-1]).T
     hsv = np.dstack([330 * across, 1 - 0.5 * down, np.ones_like(down)]).astype(np.float32)
-    colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0] * 255 if len(starts) else hsv
+    colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0] * 255 if len(starts) else hsv[0]
     drawn = list(zip(starts.tolist(), ends.tolist(), colors.tolist(), strict=True))
     lines = picture.copy()
     for start, end, color in drawn:
@@ -254,7 +254,7 @@ def _confidence_legend(threshold: float) -> np.ndarray:
     scale = blank(_LEGEND_WIDTH, 20)
     for value, x in (("0", 0), ("0.5", 68), ("1", 151)):
         scale[:, x : x + 30] = text_line(value, 30)[:20]
-    note = text_line(f"red: threshold {threshold:g}", _LEGEND_WIDTH)
+    note = text_line(f"red: threshold {threshold:g}; grey: below it", _LEGEND_WIDTH)
     return titled(np.concatenate([bar, scale, note]), "Confidence")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.images import as_image
+from tfdense.startup import import_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"Cannot write to {arguments.output}: {error.strerror}.") from None
 
+    import_tensorflow()
     from tfdense.inference.matcher import load
 
     matcher = load(arguments.model, arguments.max_side)

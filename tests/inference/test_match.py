@@ -1,0 +1,125 @@
+"""The answer of a matcher: selection of matches, variance and files."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense.errors import InputError
+from tfdense.flow_files import read_flow
+from tfdense.inference.match import Match
+
+
+def _match(confidence, flow=None, source_size=None):
+    height, width = confidence.shape
+    flow = np.zeros((height, width, 2), np.float32) if flow is None else flow
+    random = np.random.default_rng(0)
+    return Match(
+        flow=flow,
+        confidence=confidence.astype(np.float32),
+        log_variance=random.normal(size=(height, width, 3)).astype(np.float32),
+        logits=random.normal(size=(height, width, 3)).astype(np.float32),
+        radius=1.0,
+        source=random.integers(0, 256, (*(source_size or (height, width)), 3), np.uint8),
+        target=random.integers(0, 256, (height, width, 3), np.uint8),
+    )
+
+
+@pytest.fixture
+def random_match():
+    random = np.random.default_rng(1)
+    flow = random.uniform(-20, 20, (37, 53, 2)).astype(np.float32)
+    return _match(random.uniform(0, 0.57, (37, 53)), flow, source_size=(30, 61))
+
+
+def test_all_matches_are_those_above_the_threshold_inside_the_source(random_match):
+    matches = random_match.matches(threshold=0.3)
+    expected = []
+    for y in range(37):
+        for x in range(53):
+            place = random_match.flow[y, x] + np.float32([x, y])
+            inside = 0 <= place[0] <= 60 and 0 <= place[1] <= 29
+            if inside and random_match.confidence[y, x] >= 0.3:
+                expected.append((*place, x, y, random_match.confidence[y, x]))
+    expected = np.array(sorted(expected, key=lambda row: -row[-1]), np.float32)
+    assert len(expected) > 100
+    np.testing.assert_array_equal(matches.source, expected[:, :2])
+    np.testing.assert_array_equal(matches.target, expected[:, 2:4])
+    np.testing.assert_array_equal(matches.confidence, expected[:, 4])
+
+
+@pytest.mark.parametrize("n", [1, 7, 50, 300])
+def test_n_matches_are_each_the_best_of_a_cell(random_match, n):
+    every = random_match.matches(threshold=0.2)
+    chosen = random_match.matches(n, threshold=0.2)
+    assert len(chosen.confidence) == n
+    assert (np.diff(chosen.confidence) <= 0).all()
+    assert chosen.confidence[0] == every.confidence[0]
+    side = int((len(every.confidence) / n) ** 0.5)
+    assert len(np.unique(chosen.target // side, axis=0)) == n
+    for target, confidence in zip(chosen.target, chosen.confidence, strict=True):
+        in_cell = (every.target // side == target // side).all(axis=-1)
+        assert every.confidence[in_cell].max() == confidence
+
+
+def test_fewer_matches_than_asked_for_are_all_returned(random_match):
+    every = random_match.matches(threshold=0.5)
+    chosen = random_match.matches(10_000, threshold=0.5)
+    np.testing.assert_array_equal(chosen.target, every.target)
+
+
+def test_equally_confident_matches_are_spread_over_the_target():
+    chosen = _match(np.full((100, 100), 0.5)).matches(30)
+    for axis in (0, 1):
+        halves = (chosen.target[:, axis] >= 50).sum()
+        assert 8 <= halves <= 22
+
+
+def test_no_match():
+    matches = _match(np.zeros((20, 20))).matches(5)
+    assert matches.source.shape == matches.target.shape == (0, 2)
+    assert matches.confidence.shape == (0,)
+
+
+def test_number_of_matches_must_be_positive():
+    with pytest.raises(InputError, match=r"positive\. Received: 0"):
+        _match(np.ones((20, 20))).matches(0)
+
+
+def test_variance_is_the_weighted_mean_of_the_components(random_match):
+    expected = np.zeros((37, 53))
+    for y in range(37):
+        for x in range(53):
+            weights = np.exp(random_match.logits[y, x].astype(np.float64))
+            variances = np.exp(random_match.log_variance[y, x].astype(np.float64))
+            expected[y, x] = (weights * variances).sum() / weights.sum()
+    np.testing.assert_allclose(random_match.variance, expected, rtol=1e-5)
+
+
+def test_variance_survives_large_logits(random_match):
+    random_match.logits[...] = (200.0, -200.0, 0.0)
+    np.testing.assert_allclose(
+        random_match.variance, np.exp(random_match.log_variance[..., 0]), rtol=1e-6
+    )
+
+
+def test_save_writes_every_file_and_keeps_others(random_match, tmp_path):
+    folder = tmp_path / "new" / "out"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "flow.flo").write_text("an older one")
+    paths = random_match.save(folder)
+    pictures = ["warp.png", "flow.png", "confidence.png", "matches.png", "overview.png"]
+    names = ["match.npz", "flow.flo", *pictures]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "notes.txt"])
+    with np.load(folder / "match.npz") as arrays:
+        assert set(arrays) == {"flow", "confidence", "radius"}
+        np.testing.assert_array_equal(arrays["flow"], random_match.flow)
+        np.testing.assert_array_equal(arrays["confidence"], random_match.confidence)
+        assert arrays["radius"] == 1.0
+    np.testing.assert_array_equal(read_flow(folder / "flow.flo"), random_match.flow)
+    warped = cv2.imread(str(folder / "warp.png"), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(warped, random_match.warp())
+    for name in pictures[1:]:
+        picture = cv2.imread(str(folder / name))
+        assert min(picture.shape[:2]) > 300 and picture.std() > 10

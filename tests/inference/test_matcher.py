@@ -1,0 +1,258 @@
+"""Matching images of any size: where the answer lands, in whose pixels, and from which backend."""
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdense
+from tfdense.config import Config, save_config
+from tfdense.errors import InputError
+from tfdense.exporting import export_saved_model, export_tflite
+from tfdense.inference.backends import KerasBackend, TargetSize, newest_saved_model
+from tfdense.inference.matcher import Matcher
+from tfdense.mixture import LaplaceMixture
+from tfdense.models import build
+
+_SIZES = [
+    # source, target, working size: (height, width)
+    ((60, 80), (60, 80), (60, 80)),
+    ((50, 70), (120, 90), (48, 64)),
+    ((300, 200), (40, 30), (64, 64)),
+    ((90, 400), (333, 111), (96, 32)),
+]
+
+
+class KnownMatch:
+    """A backend that knows the true places, a function of the target's pixels."""
+
+    def __init__(self, source, target, working, places, log_variance=(0.0, 2.0), logits=(1.0, 0.0)):
+        self.mixture = LaplaceMixture(maximum_variance=1e4)
+        self.working_size = lambda height, width: working
+        self.seen = None
+        x, y = np.meshgrid(np.arange(working[1]), np.arange(working[0]))
+        x_target = (x + 0.5) / working[1] * target[1] - 0.5
+        y_target = (y + 0.5) / working[0] * target[0] - 0.5
+        x_source, y_source = places(x_target, y_target)
+        dx = (x_source + 0.5) / source[1] * working[1] - 0.5 - x
+        dy = (y_source + 0.5) / source[0] * working[0] - 0.5 - y
+        self.answer = {
+            "flow": np.stack([dx, dy], axis=-1).astype(np.float32),
+            "log_variance": np.full((*working, 2), log_variance, np.float32),
+            "logits": np.full((*working, 2), logits, np.float32),
+        }
+
+    def run(self, source, target):
+        self.seen = source, target
+        return self.answer
+
+
+def _image(height, width, seed=0):
+    noise = np.random.default_rng(seed).uniform(0, 255, (height // 8 + 2, width // 8 + 2, 3))
+    return cv2.resize(noise.astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize(("source", "target", "working"), _SIZES)
+def test_homography_comes_back_in_the_sources_pixels(source, target, working):
+    corners = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]])
+    moved = np.float32([[0.1, 0.05], [0.93, 0.1], [0.9, 0.95], [0.03, 0.88]])
+    homography = cv2.getPerspectiveTransform(
+        corners * np.float32(target[::-1]), moved * np.float32(source[::-1])
+    )
+
+    def places(x, y):
+        z = homography[2, 0] * x + homography[2, 1] * y + homography[2, 2]
+        return (
+            (homography[0, 0] * x + homography[0, 1] * y + homography[0, 2]) / z,
+            (homography[1, 0] * x + homography[1, 1] * y + homography[1, 2]) / z,
+        )
+
+    backend = KnownMatch(source, target, working, places)
+    match = Matcher(backend).match(_image(*source), _image(*target))
+
+    x, y = np.meshgrid(np.arange(target[1]), np.arange(target[0]))
+    expected = np.stack(places(x, y), axis=-1) - np.stack([x, y], axis=-1)
+    error = np.abs(match.flow - expected)
+    # Beyond the centres of the outermost working pixels there is nothing to interpolate.
+    rows, columns = (-(-own // (2 * work)) for own, work in zip(target, working, strict=True))
+    assert error[rows : target[0] - rows, columns : target[1] - columns].max() < 0.05
+    assert match.flow.dtype == match.confidence.dtype == match.log_variance.dtype == np.float32
+    assert [image.shape[:2] for image in backend.seen] == [working, working]
+
+
+@pytest.mark.parametrize(("source", "target", "working"), _SIZES)
+def test_shift_is_exact_to_the_border(source, target, working):
+    stretch = np.array(source[::-1]) / target[::-1]
+
+    def places(x, y):
+        return (x + 0.5) * stretch[0] - 0.5 + 3, (y + 0.5) * stretch[1] - 0.5 - 2.25
+
+    backend = KnownMatch(source, target, working, places)
+    match = Matcher(backend).match(_image(*source), _image(*target))
+    x, y = np.meshgrid(np.arange(target[1]), np.arange(target[0]))
+    np.testing.assert_allclose(match.positions(), np.stack(places(x, y), -1), atol=1e-3)
+
+
+def test_warp_of_a_pure_enlargement_is_opencvs_resize():
+    source, target = (40, 56), (130, 100)
+
+    def places(x, y):
+        return (x + 0.5) * source[1] / target[1] - 0.5, (y + 0.5) * source[0] / target[0] - 0.5
+
+    image = _image(*source)
+    match = Matcher(KnownMatch(source, target, (32, 64), places)).match(image, _image(*target))
+    expected = cv2.resize(image, target[::-1], interpolation=cv2.INTER_LINEAR).astype(int)
+    inside = (slice(4, -4), slice(4, -4))
+    # remap rounds places to 1/32 px.
+    assert np.abs(match.warp()[inside] - expected[inside]).max() <= 4
+    assert match.warp().dtype == np.uint8
+
+
+def test_warp_is_black_where_the_match_leaves_the_source():
+    size = (40, 60)
+    backend = KnownMatch(size, size, size, lambda x, y: (x + 20, y))
+    match = Matcher(backend).match(np.full((*size, 3), 200, np.uint8), _image(*size))
+    assert (match.warp()[:, :40] == 200).all()
+    assert (match.warp()[:, 40:] == 0).all()
+
+
+def test_photos_are_shrunk_without_aliasing_along_each_axis():
+    stripes = np.zeros((256, 32, 3), np.uint8)
+    stripes[::2] = 255
+    backend = KnownMatch((256, 32), (256, 32), (32, 64), lambda x, y: (x, y))
+    Matcher(backend).match(stripes, stripes.astype(np.float32))
+    for seen in backend.seen:
+        assert seen.dtype == np.uint8
+        assert np.abs(seen.astype(int) - 127).max() <= 2
+
+
+def test_confidence_has_its_radius_in_pixels_of_the_source():
+    source, target, working = (300, 80), (50, 50), (100, 40)
+    backend = KnownMatch(source, target, working, lambda x, y: (x, y), (0.0, 3.0), (0.4, -0.3))
+    matcher = Matcher(backend)
+    weights = np.exp([0.4, -0.3]) / np.exp([0.4, -0.3]).sum()
+    # The source has 2 px to a working pixel in x, and 3 in y.
+    deviation = np.exp(np.array([0.0, 3.0]) / 2)
+    for radius in (1.0, 2.5):
+        x = 1 - np.exp(-np.sqrt(2) * radius / (2 * deviation))
+        y = 1 - np.exp(-np.sqrt(2) * radius / (3 * deviation))
+        match = matcher.match(_image(*source), _image(*target), radius)
+        np.testing.assert_allclose(match.confidence, (weights * x * y).sum(), rtol=1e-5)
+        assert match.radius == radius
+    np.testing.assert_allclose(
+        match.log_variance[0, 0], np.array([0.0, 3.0]) + np.log(6), rtol=1e-6
+    )
+    np.testing.assert_allclose(match.variance, (weights * deviation**2).sum() * 6, rtol=1e-5)
+
+
+def test_no_radius_means_one_pixel_of_what_the_network_sees():
+    small, large = (40, 40), (160, 250)
+    for source, expected in ((small, 1.0), (large, 5.0)):
+        backend = KnownMatch(source, small, small, lambda x, y: (x, y))
+        match = Matcher(backend).match(_image(*source), _image(*small), radius=None)
+        assert match.radius == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (480, 640)),
+        ((3000, 4000), (480, 640)),
+        ((4000, 1000), (640, 160)),
+        ((100, 130), (96, 128)),
+        ((16, 5000), (32, 640)),
+        ((20, 20), (32, 32)),
+    ],
+)
+def test_working_size_follows_the_target(size, expected):
+    assert TargetSize(max_side=650, stride=16, minimum=32)(*size) == expected
+
+
+def test_a_working_size_below_the_networks_is_refused():
+    with pytest.raises(InputError, match=r"at least 32.*Received: 31"):
+        TargetSize(max_side=31, stride=16, minimum=32)
+
+
+def test_a_size_is_traced_once_and_a_third_not_at_all():
+    class Still:
+        mixture, stride, minimum_size, traces = LaplaceMixture(maximum_variance=1e4), 4, 4, 0
+
+        def __call__(self, images):
+            self.traces += 1
+            zeros = tf.zeros_like(images["target"][..., :2])
+            return {"flow": zeros, "log_variance": zeros, "logits": zeros, "levels": []}
+
+    model = Still()
+    matcher = Matcher(KerasBackend(model, 640))
+    for size, traces in (((16, 16), 1), ((16, 16), 1), ((24, 32), 2), ((48, 20), 2)):
+        assert matcher.match(_image(*size), _image(*size)).flow.shape[:2] == size
+        assert model.traces == traces
+
+
+@pytest.mark.parametrize("radius", [0, -1.0, float("nan")])
+def test_radius_must_be_positive(radius):
+    backend = KnownMatch((32, 32), (32, 32), (32, 32), lambda x, y: (x, y))
+    with pytest.raises(InputError, match="positive radius"):
+        Matcher(backend).match(_image(32, 32), _image(32, 32), radius)
+
+
+def test_newest_version_of_a_saved_model_is_taken(tmp_path):
+    for version in ("2", "10", "9", "old"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "saved_model.pb").touch()
+    (tmp_path / "11").mkdir()
+    assert newest_saved_model(tmp_path) == tmp_path / "10"
+    assert newest_saved_model(tmp_path / "9") == tmp_path / "9"
+    assert newest_saved_model(tmp_path / "11") is None
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """The folder of a run that was never trained."""
+    folder = tmp_path_factory.mktemp("run")
+    tf.keras.utils.set_random_seed(0)
+    save_config(folder / "config.yaml", Config())
+    build(Config().model).save_weights(folder / "best.weights.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A photo-like source, and a target that shows part of it, moved."""
+    source = _image(150, 180, seed=3)
+    return source, source[17:145, 9:105].copy()
+
+
+def test_run_folder_and_weights_file_are_the_same_network(run_folder, pair):
+    match = tfdense.load(run_folder).match(*pair)
+    again = tfdense.load(str(run_folder / "best.weights.h5"), max_side=256).match(*pair)
+    assert match.flow.shape == (128, 96, 2)
+    np.testing.assert_array_equal(match.flow, again.flow)
+    np.testing.assert_array_equal(match.confidence, again.confidence)
+    assert 0 < match.confidence.min() <= match.confidence.max() < 0.574
+
+
+def test_saved_model_answers_as_keras_does(run_folder, pair, tmp_path):
+    export_saved_model(run_folder, tmp_path / "served")
+    expected = tfdense.load(run_folder, max_side=96).match(*pair, radius=2.0)
+    match = tfdense.load(tmp_path / "served", max_side=96).match(*pair, radius=2.0)
+    _assert_same(match, expected, flow=0.01, confidence=1e-4)
+
+
+def test_tflite_answers_as_keras_does_at_its_size(run_folder, pair, tmp_path):
+    path = tmp_path / "device.tflite"
+    export_tflite(run_folder, path, size=(96, 64))
+    model_at_fixed_size = tfdense.load(run_folder)
+    model_at_fixed_size._backend.working_size = lambda height, width: (96, 64)
+    expected = model_at_fixed_size.match(*pair, radius=2.0)
+    match = tfdense.load(path).match(*pair, radius=2.0)
+    _assert_same(match, expected, flow=0.01, confidence=1e-4)
+
+
+def _assert_same(match, expected, flow, confidence):
+    assert match.flow.shape == expected.flow.shape == (128, 96, 2)
+    assert np.abs(match.flow - expected.flow).max() < flow
+    assert np.abs(match.confidence - expected.confidence).max() < confidence
+    np.testing.assert_allclose(match.log_variance, expected.log_variance, atol=1e-3)
+    np.testing.assert_allclose(match.logits, expected.logits, atol=1e-3)
+    assert match.radius == expected.radius == 2.0

@@ -1,0 +1,94 @@
+"""The command line: what it prints, returns and imports."""
+
+import argparse
+import subprocess
+import sys
+import types
+
+import pytest
+
+import tfdense
+from tfdense import cli
+from tfdense.errors import InputError
+
+
+def _python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_help_and_import_do_without_tensorflow():
+    process = _python(
+        "import sys, tfdense, tfdense.cli\n"
+        "try: tfdense.cli.main(['--help'])\n"
+        "finally: print(sorted({'tensorflow', 'keras', 'cv2', 'numpy'} & set(sys.modules)))"
+    )
+    assert process.returncode == 0
+    assert process.stdout.rstrip().endswith("[]")
+    for command in ("match", "train", "export", "convert"):
+        assert f"\n    {command} " in process.stdout
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+    image = tmp_path / "a.ppm"
+    image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
+    model = str(tmp_path / "absent")
+    arguments = ["match", str(image), str(image), "-o", str(tmp_path / "out"), "--model", model]
+    process = _python(f"import sys; from tfdense.cli import main; sys.exit(main({arguments}))")
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.startswith(f"tfdense: error: There is no model {model}.")
+    assert process.stderr.count("\n") == 1
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"tfdense {tfdense.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["matsch"], ["match", "one.jpg"], ["match", "--max"]])
+def test_usage_errors(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: tfdense" in capsys.readouterr().err
+
+
+def _with_command(monkeypatch, run):
+    module = types.ModuleType("fake_command")
+    module.add_arguments = lambda parser: parser.add_argument("--steps", type=int)
+    module.run = run
+    monkeypatch.setitem(sys.modules, "fake_command", module)
+    monkeypatch.setitem(cli._COMMANDS, "train", ("fake_command", "a fake"))
+
+
+def test_a_command_gets_its_own_arguments(monkeypatch):
+    received = []
+    _with_command(monkeypatch, lambda arguments: received.append(arguments) or 5)
+    assert cli.main(["train", "--steps", "3"]) == 5
+    assert isinstance(received[0], argparse.Namespace) and received[0].steps == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [(InputError("Bad."), 2, "tfdense: error: Bad.\n"), (KeyboardInterrupt(), 130, "")],
+)
+def test_errors_become_a_status(monkeypatch, capsys, error, status, message):
+    def run(arguments):
+        raise error
+
+    _with_command(monkeypatch, run)
+    assert cli.main(["train"]) == status
+    assert capsys.readouterr().err == message
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def run(arguments):
+        raise ZeroDivisionError
+
+    _with_command(monkeypatch, run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train"])

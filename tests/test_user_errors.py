@@ -1,0 +1,177 @@
+"""What a user may get wrong ends in one line that says what was received and expected."""
+
+import cv2
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import tfdense
+from tfdense.cli import main
+from tfdense.config import Config, ModelConfig, save_config
+from tfdense.errors import InputError
+from tfdense.models import build
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """The folder of a run that was never trained."""
+    folder = tmp_path_factory.mktemp("run")
+    save_config(folder / "config.yaml", Config())
+    build(Config().model).save_weights(folder / "best.weights.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def matcher(run_folder):
+    return tfdense.load(run_folder)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8)
+    cv2.imwrite(str(path), cv2.resize(noise, (80, 64), interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Runs ``tfdense match`` with arguments that it should refuse; returns its message."""
+
+    def run(*arguments):
+        status = main(["match", *map(str, arguments), "-o", str(tmp_path / "out")])
+        captured = capsys.readouterr()
+        assert status == 2
+        assert captured.out == ""
+        error = captured.err.splitlines()[-1]
+        assert error.startswith("tfdense: error: ")
+        assert "Traceback" not in captured.err
+        return error
+
+    return run
+
+
+def test_good_input_is_matched(run_folder, photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    status = main(["match", str(photo), str(photo), "-o", str(out), "--model", str(run_folder)])
+    assert status == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("source 80x64, target 80x64: matched in ")
+    assert lines[1].startswith("confidence >= 0.1 at R = 1 px: ")
+    assert all((out / name).is_file() for name in lines[2].split(": ")[1].split(", "))
+    with np.load(out / "match.npz") as arrays:
+        assert arrays["flow"].shape == (64, 80, 2) and arrays["confidence"].shape == (64, 80)
+
+
+def test_missing_image(refused, photo, tmp_path):
+    for arguments in ((photo, tmp_path / "no.jpg"), (tmp_path / "no.jpg", photo)):
+        assert f"There is no image file {tmp_path / 'no.jpg'}." in refused(*arguments)
+    assert "There is no image file" in refused(photo, tmp_path)
+
+
+def test_text_named_jpg(refused, photo, tmp_path):
+    (tmp_path / "text.jpg").write_text("not a photo")
+    assert "text.jpg is not an image that can be decoded" in refused(photo, tmp_path / "text.jpg")
+    (tmp_path / "empty.jpg").touch()
+    assert "decoded (0 bytes)" in refused(tmp_path / "empty.jpg", photo)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 300), (300, 15)])
+def test_tiny_image(refused, run_folder, photo, tmp_path, height, width):
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((height, width, 3), np.uint8))
+    message = refused(tmp_path / "tiny.png", photo, "--model", run_folder)
+    assert f"sides of 16 to 32766 px. Received: a source of {width}x{height} px" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--threshold", "1.5", "threshold in 0..1. Received: 1.5"),
+        ("--threshold", "nan", "threshold in 0..1. Received: nan"),
+        ("--radius", "0", "positive radius. Received: 0.0"),
+        ("--max-side", "20", "max_side to be at least 32"),
+    ],
+)
+def test_option_out_of_range(refused, run_folder, photo, option, value, expected):
+    assert expected in refused(photo, photo, "--model", run_folder, option, value)
+
+
+def test_output_that_cannot_be_a_folder(photo, run_folder, capsys):
+    for output in (photo, photo / "below"):
+        arguments = ["match", photo, photo, "--model", run_folder, "-o", output]
+        assert main([str(argument) for argument in arguments]) == 2
+        assert f"Cannot write to {output}: " in capsys.readouterr().err
+
+
+def test_not_a_model(refused, photo, tmp_path):
+    assert "There is no model" in refused(photo, photo, "--model", "pdcnet-light")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (empty, photo):
+        message = refused(photo, photo, "--model", path)
+        assert "Expected a preset" in message and f"Received: {path}" in message
+
+
+def test_run_without_weights(refused, photo, tmp_path):
+    save_config(tmp_path / "config.yaml", Config())
+    message = refused(photo, photo, "--model", tmp_path)
+    assert "holds neither best.weights.h5 nor last.weights.h5" in message
+
+
+def test_weights_that_are_not_finite(refused, run_folder, photo, tmp_path):
+    save_config(tmp_path / "config.yaml", Config())
+    path = tmp_path / "best.weights.h5"
+    path.write_bytes((run_folder / "best.weights.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        weights = []
+        file.visititems(lambda _, item: weights.append(item) if hasattr(item, "shape") else None)
+        next(item for item in weights if item.ndim == 4)[0, 0, 0, 0] = np.nan
+    assert "not finite" in refused(photo, photo, "--model", tmp_path)
+
+
+def test_weights_of_another_network(refused, photo, tmp_path):
+    save_config(tmp_path / "config.yaml", Config())
+    other = keras.Sequential([keras.Input([4]), keras.layers.Dense(3)])
+    other.save_weights(tmp_path / "best.weights.h5")
+    message = refused(photo, photo, "--model", tmp_path)
+    assert "does not hold the weights of" in message
+    (tmp_path / "best.weights.h5").write_bytes(b"nonsense")
+    assert "does not hold the weights of" in refused(photo, photo, "--model", tmp_path)
+
+
+def test_weights_of_other_widths(refused, run_folder, photo, tmp_path):
+    options = {"projection_channels": [48, 32, 16]}
+    save_config(tmp_path / "config.yaml", Config(model=ModelConfig(options=options)))
+    weights = (run_folder / "best.weights.h5").read_bytes()
+    (tmp_path / "best.weights.h5").write_bytes(weights)
+    message = refused(photo, photo, "--model", tmp_path)
+    assert "does not hold the weights of" in message
+
+
+def test_saved_model_of_somebody_else(refused, photo, tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    assert "not a SavedModel that tfdense exported" in refused(photo, photo, "--model", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
+def test_broken_tflite(refused, photo, tmp_path, content):
+    (tmp_path / "a.tflite").write_bytes(content)
+    assert "a.tflite" in refused(photo, photo, "--model", tmp_path / "a.tflite")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((32, 32, 3), 256.0), r"values in 0\.\.255\. Received: 256\.0"),
+        (np.full((32, 32, 3), -1), r"values in 0\.\.255\. Received: -1"),
+        (np.full((32, 32, 3), np.nan), r"values in 0\.\.255\. Received: nan"),
+        (np.zeros((32, 32, 4), np.uint8), r"\[height, width, 3\]\. Received: \(32, 32, 4\)"),
+        (np.zeros((1, 32, 32, 3), np.uint8), r"Received: \(1, 32, 32, 3\)"),
+        (np.zeros((0, 32, 3), np.uint8), r"Received: \(0, 32, 3\)"),
+        (np.zeros((9, 32), np.uint8), "Received: a target of 32x9 px"),
+    ],
+)
+def test_arrays_that_are_no_images(matcher, image, message):
+    with pytest.raises(InputError, match=message):
+        matcher.match(np.zeros((32, 32, 3), np.uint8), image)
