@@ -1,0 +1,43 @@
+# Everything happens in a virtual environment below this folder; needs Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+DEMO := runs/demo
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: setup demo test test-slow test-addons lint format
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv || (echo "On Debian, venv needs: apt install python3-venv" && false)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Trains shortly on the bundled photos, exports, and matches a real pair with each form.
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/python train.py --config configs/demo.yaml
+	$(BIN)/python -m export.saved_model $(DEMO) -o $(DEMO)/saved_model
+	$(BIN)/python -m export.tflite $(DEMO) -o $(DEMO)/pdcnet-lite.tflite
+	$(BIN)/python -m export.tflite $(DEMO) -o $(DEMO)/pdcnet-lite-float16.tflite --precision float16
+	for model in $(DEMO) $(DEMO)/saved_model $(DEMO)/pdcnet-lite.tflite; do \
+		$(BIN)/tfdense match tfdense/data/pair/source.jpg tfdense/data/pair/target.jpg \
+			--model $$model -o $(DEMO)/matches/$$(basename $$model) || exit 1; \
+	done
+	@echo "See $(DEMO)/matches/demo/overview.png"
+
+test: setup
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

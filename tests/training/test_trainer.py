@@ -1,0 +1,154 @@
+"""Training as users run it, on small pictures."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense.config import load_config
+from tfdense.errors import InputError
+from tfdense.models import load
+from tfdense.training.records import read_metrics
+from tfdense.training.trainer import Trainer
+
+SMALL = [
+    "model.options.radius=1",
+    "data.size=64",
+    "train.batch_size=2",
+    "train.warmup_steps=2",
+    "train.validation_pairs=2",
+    "train.validate_every=2",
+    "train.checkpoint_every=2",
+    "train.log_every=1",
+]
+
+
+def small_config(*overrides):
+    return load_config(None, [*SMALL, *overrides])
+
+
+def variables(trainer):
+    return [v.numpy() for v in trainer.model.variables + trainer._optimizer.variables]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Four steps with averaged weights, at one go."""
+    trainer = Trainer(
+        small_config("train.steps=4", "train.ema_momentum=0.9"), tmp_path_factory.mktemp("run")
+    )
+    assert trainer.train()
+    return trainer
+
+
+def test_run_folder_is_complete(uninterrupted):
+    folder = uninterrupted.folder
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "metrics.csv", "best.weights.h5", "last.weights.h5"} <= names
+    assert list((folder / "tensorboard").iterdir())
+    rows = read_metrics(folder / "metrics.csv")
+    assert [row["step"] for row in rows] == ["0", "1", "2", "2", "3", "4", "4"]
+    validated = [float(row["aepe"]) for row in rows if row["aepe"]]
+    assert len(validated) == 3 and np.isfinite(validated).all()
+    assert float(rows[1]["loss"]) > 0
+
+
+def test_interrupted_training_resumes_to_the_same_numbers(uninterrupted, tmp_path, monkeypatch):
+    config = uninterrupted.config
+    interrupted = Trainer(config, tmp_path)
+    log = interrupted._log
+
+    def log_then_interrupt(*arguments):
+        log(*arguments)
+        if interrupted.step == 3:  # between two checkpoints
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(interrupted, "_log", log_then_interrupt)
+    assert not interrupted.train()
+    assert interrupted.step == 3
+
+    resumed = Trainer(config, tmp_path)
+    assert resumed.step == 3
+    assert resumed.train()
+    for ours, theirs in zip(variables(resumed), variables(uninterrupted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    measured = ("step", "loss", "gradient_norm", "aepe", "nll", "ause")
+    for row, other in zip(
+        read_metrics(tmp_path / "metrics.csv"),
+        read_metrics(uninterrupted.folder / "metrics.csv"),
+        strict=True,
+    ):
+        assert [row[name] for name in measured] == [other[name] for name in measured]
+    for name in ("best.weights.h5", "last.weights.h5"):
+        ours, theirs = load(tmp_path / name)[0], load(uninterrupted.folder / name)[0]
+        for a, b in zip(ours.weights, theirs.weights, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+def test_saved_weights_are_the_average(uninterrupted):
+    saved, _ = load(uninterrupted.folder / "last.weights.h5")
+    average = uninterrupted._average
+    trained = [variable.value for variable in uninterrupted.model.trainable_variables]
+    for stored, weight in zip(saved.trainable_variables, trained, strict=True):
+        np.testing.assert_array_equal(stored.numpy(), average.average(weight).numpy())
+        assert not np.array_equal(stored.numpy(), weight.numpy())
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
+)
+def test_half_precision_trains(precision, tmp_path):
+    trainer = Trainer(small_config("train.steps=2", f"train.precision={precision}"), tmp_path)
+    before = variables(trainer)
+    assert trainer.train()
+    changed = [(a != b).any() for a, b in zip(before, variables(trainer), strict=True)]
+    assert sum(changed) > 20
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert np.isfinite([float(row["loss"]) for row in rows if row["loss"]]).all()
+
+
+def test_steps_without_finite_gradient_change_nothing(tmp_path, monkeypatch):
+    trainer = Trainer(small_config("train.steps=2", "train.log_every=2"), tmp_path)
+
+    def poisoned():
+        return trainer.__class__._training_pairs(trainer).map(
+            lambda pair: {**pair, "flow": pair["flow"] * np.nan, "mask": tf.ones_like(pair["mask"])}
+        )
+
+    monkeypatch.setattr(trainer, "_training_pairs", poisoned)
+    before = {v.path: v.numpy() for v in trainer.model.trainable_variables}
+    with pytest.raises(InputError, match="not finite"):
+        trainer.train()
+    for variable in trainer.model.trainable_variables:
+        np.testing.assert_array_equal(variable.numpy(), before[variable.path])
+
+
+def test_checkpoint_of_another_network_is_refused(uninterrupted):
+    other = small_config("model.options.radius=2", "train.steps=8")
+    with pytest.raises(InputError, match="not a checkpoint of this pdcnet-lite"):
+        Trainer(other, uninterrupted.folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.size=72", "data.size should be a multiple of 16"),
+        ("loss.level_weights=[1.0]", "one weight for each of the 3 levels"),
+    ],
+)
+def test_values_that_do_not_fit_the_network(override, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        Trainer(small_config(override), tmp_path)
+
+
+def test_training_in_a_thread_keeps_the_signal_handlers(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    trainer = Trainer(small_config("train.steps=1"), tmp_path)
+    thread = threading.Thread(target=trainer.train)
+    thread.start()
+    thread.join()
+    assert trainer.step == 1
+    assert signal.getsignal(signal.SIGINT) is handler
