@@ -186,9 +186,10 @@ def random_shape(seed, length) -> tf.Tensor:
     position = tf.range(length, dtype=tf.float32)[:, None, None] - half
     # Distance inwards from each side, [y, x, shape, side].
     inwards = distance - position[None] * tf.cos(angle) - position[:, None] * tf.sin(angle)
-    # The smooth minimum over the sides rounds the corners off.
-    rounding = 1.0 + tf.maximum(rest[2], 0.0) * half / 3
-    inwards = -rounding * tf.reduce_logsumexp(-inwards / rounding, axis=-1)
+    # The smooth minimum over the sides rounds the corners off; it is the lowest, by log 2 where
+    # two sides meet, which is given back.
+    rounding = 1.0 + tf.maximum(rest[2], 0.0) * half / 6
+    inwards = rounding * (math.log(2.0) - tf.reduce_logsumexp(-inwards / rounding, axis=-1))
     border = tf.abs(tf.range(length, dtype=tf.float32) - half)
     border = half - tf.maximum(border[:, None], border[None])
     return tf.clip_by_value(tf.minimum(tf.reduce_max(inwards, axis=-1), border), 0.0, 1.0)

@@ -33,7 +33,7 @@ def elastic_field(noise, deviation, strength, size) -> tf.Tensor:
     images = [position - node, position + node, position - (2 * last - node)]
     # A node on the border is its own mirror image.
     weights = [1.0, tf.cast(node > 0, tf.float32), tf.cast(node < last, tf.float32)]
-    radius = tf.round(4.0 * deviation + 0.5 - 1e-6)
+    radius = tf.floor(4.0 * deviation + 0.75)
     kernel = sum(
         weight
         * tf.exp(-0.5 * (distance / deviation) ** 2)
