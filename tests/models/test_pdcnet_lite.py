@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfdense.config import ModelConfig
+from tfdense.errors import InputError
 from tfdense.models import build
 from tfdense.models.pdcnet_lite import PDCNetLite
 
@@ -52,6 +53,13 @@ def test_names_shapes_and_dtypes(model, size):
             assert np.isfinite(level[name]).all()
     confidence = model.mixture.confidence(outputs["log_variance"], outputs["logits"])
     assert confidence.shape == (2, *size)
+
+
+@pytest.mark.parametrize("size", [(40, 64), (64, 33), (16, 64)])
+def test_sides_that_do_not_fit_are_refused(model, size):
+    image = tf.zeros([1, *size, 3])
+    with pytest.raises(InputError, match=rf"divisible by 16.*\(1, {size[0]}, {size[1]}, 3\)"):
+        model({"source": image, "target": image})
 
 
 def test_fewer_than_a_million_and_a_half_parameters(model):

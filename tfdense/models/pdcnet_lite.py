@@ -13,6 +13,7 @@ from importlib import resources
 import keras
 import tensorflow as tf
 
+from tfdense.errors import InputError
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
@@ -77,7 +78,16 @@ class PDCNetLite(keras.Model):
         Returns:
             {"flow": [batch, height, width, 2], in px, "log_variance" and "logits":
             [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4}, float32.
+
+        Raises:
+            InputError: if the sides are known and do not fit.
         """
+        sides = [side for side in inputs["target"].shape[1:3] if side is not None]
+        if any(side % self.stride or side < self.minimum_size for side in sides):
+            raise InputError(
+                f"Expected images with sides divisible by {self.stride} and of at least "
+                f"{self.minimum_size} px. Received: {inputs['target'].shape}"
+            )
         targets, sources = self._features(inputs["target"]), self._features(inputs["source"])
         matched, certainty = self.global_matching(targets[0], sources[0])
         flow, state = matched * _STRIDES[0], None
