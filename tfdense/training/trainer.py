@@ -60,6 +60,9 @@ class Trainer:
         self._saved_step = tf.Variable(0, dtype=tf.int64)
         self._best = tf.Variable(np.inf)
         self._predict = tf.function(self.model)
+        self._validation_pairs = validation_pairs(
+            config.data, config.train.batch_size, config.train.validation_pairs, config.seed
+        )
         self._checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 model=self.model,
@@ -116,8 +119,8 @@ class Trainer:
         return self.step >= settings.steps
 
     def _training_pairs(self) -> tf.data.Dataset:
-        settings = self.config.train
-        return training_pairs(self.config.data, settings.batch_size, self.config.seed, self.step)
+        config = self.config
+        return training_pairs(config.data, config.train.batch_size, config.seed, self.step)
 
     def _distribute(self, dataset: tf.data.Dataset):
         options = tf.data.Options()
@@ -173,13 +176,10 @@ class Trainer:
         show_progress(self.step, settings.steps, values, steps_per_second)
 
     def _validate(self, records: Records) -> None:
-        settings = self.config.train
-        pairs = validation_pairs(
-            self.config.data, settings.batch_size, settings.validation_pairs, self.config.seed
-        )
         with self._averaged():
-            values = validate(self._predict, self.model.mixture, pairs)
-            records.write_picture(self.step, self._picture(next(iter(pairs))))
+            values = validate(self._predict, self.model.mixture, self._validation_pairs)
+            batch = next(iter(self._validation_pairs))
+            records.write_picture(self.step, self._picture(batch))
             if values["aepe"] < float(self._best):
                 self._best.assign(values["aepe"])
                 self._save_weights("best.weights.h5")
