@@ -88,7 +88,6 @@ def _save(model: keras.Model, folder: Path) -> None:
         module,
         str(folder),
         signatures={"serving_default": match, "match": match, "match_encoded": match_encoded},
-        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
 
 

@@ -99,6 +99,7 @@ def convert(
             module,
             folder,
             signatures={SIGNATURE: traced},
+            # Gradients would need the weights as variables, which would then not be converted.
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])

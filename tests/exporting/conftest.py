@@ -1,0 +1,87 @@
+"""Networks to export: a small pdcnet-lite as a run, and one with a mixture of its own."""
+
+import dataclasses
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tfdense.config import Config, ModelConfig, save_config
+from tfdense.exporting import saved_model, tflite
+from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.mixture import GaussianUniformMixture, Mixture
+from tfdense.models import build
+
+SMALL = ModelConfig(
+    options={
+        "projection_channels": [16, 16, 8],
+        "decoder_channels": [[16, 16], [16, 8], [8, 8]],
+        "radius": 2,
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """The folder of a run with an untrained network, trained in mixed precision as it says."""
+    keras.utils.set_random_seed(5)
+    folder = tmp_path_factory.mktemp("run")
+    train = dataclasses.replace(Config().train, precision="mixed_float16")
+    save_config(folder / "config.yaml", Config(model=SMALL, train=train))
+    build(SMALL).save_weights(folder / "best.weights.h5")
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreeComponents(Mixture):
+    """A mixture that no network of the project has."""
+
+    steepness: float = 0.5
+
+    def constrain(self, raw):
+        return raw
+
+    def log_density(self, error, log_variance):
+        return log_variance
+
+    def confidence(self, log_variance, logits, radius=1.0):
+        x, y = tf.unstack(tf.broadcast_to(tf.cast(radius, tf.float32), [2]))
+        decay = self.steepness * tf.exp(-0.5 * log_variance)
+        within = tf.tanh(x * decay) * tf.tanh(y * decay)
+        return tf.reduce_sum(tf.nn.softmax(logits) * within, axis=-1)
+
+
+class OtherNetwork(keras.Model):
+    """A few convolutions: what an export may assume of a network, and nothing else."""
+
+    stride = 8
+    minimum_size = 24
+
+    def __init__(self, mixture, components, **kwargs):
+        super().__init__(**kwargs)
+        self.mixture = mixture
+        self.components = components
+        self.features = keras.layers.Conv2D(8, 5, 4, padding="same", activation="tanh")
+        self.answer = keras.layers.Conv2D(2 + 2 * components, 3, padding="same")
+
+    def call(self, inputs):
+        images = tf.concat([inputs["source"], inputs["target"]], axis=-1)
+        answer = self.answer(self.features(images / 255.0))
+        answer = resize_bilinear(answer, spatial_size(inputs["target"]))
+        flow, log_variance, logits = tf.split(answer, [2, self.components, self.components], -1)
+        return {"flow": 9.0 * flow, "log_variance": log_variance, "logits": logits, "levels": []}
+
+
+@pytest.fixture(params=["three components", "gaussian and uniform"])
+def other_network(request, monkeypatch):
+    """A network that `load` gives for any name."""
+    keras.utils.set_random_seed(6)
+    if request.param == "three components":
+        model = OtherNetwork(ThreeComponents(), 3)
+    else:
+        model = OtherNetwork(GaussianUniformMixture(extent=300.0), 2)
+    image = tf.zeros([1, 24, 24, 3])
+    model({"source": image, "target": image})
+    for module in (saved_model, tflite):
+        monkeypatch.setattr(module, "load", lambda name: (model, Config()))
+    return model

@@ -1,0 +1,212 @@
+import hashlib
+import json
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense.errors import InputError
+from tfdense.exporting import VerificationError, export_saved_model, saved_model, signatures
+from tfdense.exporting.metadata import hash_weights
+from tfdense.exporting.verification import read_pair
+from tfdense.exporting.warm_up import prediction_log
+from tfdense.inference.backends import KerasBackend
+from tfdense.inference.matcher import Matcher
+from tfdense.models import load
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder, tmp_path_factory):
+    """The report of an exported pdcnet-lite and the SavedModel, loaded."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        report = export_saved_model(run_folder, tmp_path_factory.mktemp("models") / "pdcnet")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return report, tf.saved_model.load(str(report.path))
+
+
+def smooth_images(*sizes):
+    """Photos cannot be used to compare ways of resizing, smooth colours can."""
+    random = np.random.default_rng(3)
+    for height, width in sizes:
+        colours = random.integers(0, 256, (3, 4, 3)).astype(np.uint8)
+        yield cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def png(image):
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+def call(loaded, signature, source, target):
+    answer = loaded.signatures[signature](source=tf.constant(source), target=tf.constant(target))
+    return {name: values.numpy() for name, values in answer.items()}
+
+
+def test_report_and_layout(exported):
+    report, loaded = exported
+    assert report.path.name == "1" and report.path.parent.name == "pdcnet"
+    assert report.size > (report.path / "saved_model.pb").stat().st_size
+    assert 0 <= report.flow_difference <= 1e-3 and 0 <= report.confidence_difference <= 1e-3
+    assert "kept" in str(report)
+    assert set(loaded.signatures) == {"match", "match_encoded", "serving_default"}
+    inputs = loaded.signatures["serving_default"].structured_input_signature[1]
+    assert {name: spec.dtype for name, spec in inputs.items()} == {
+        "source": tf.uint8,
+        "target": tf.uint8,
+    }
+
+
+def test_match_at_a_working_size_is_exactly_the_network(exported, run_folder):
+    source, target = read_pair((64, 96))
+    answer = call(exported[1], "match", source[None], target[None])
+    model, _ = load(run_folder)
+    expected = model({"source": np.float32(source[None]), "target": np.float32(target[None])})
+    for name in ("flow", "log_variance", "logits"):
+        np.testing.assert_allclose(answer[name], expected[name], atol=1e-4)
+    confidence = model.mixture.confidence(expected["log_variance"], expected["logits"], 1.0)
+    np.testing.assert_allclose(answer["confidence"], confidence, atol=1e-5)
+
+
+def test_a_batch_is_matched_pair_by_pair(exported):
+    first, second = read_pair((64, 64))
+    both = call(exported[1], "match", np.stack([first, second]), np.stack([second, first]))
+    one = call(exported[1], "match", second[None], first[None])
+    np.testing.assert_allclose(both["flow"][1], one["flow"][0], atol=1e-4)
+
+
+def test_weights_and_graph_are_float32_in_spite_of_mixed_precision(exported):
+    functions = [exported[1].signatures["match"].graph]
+    definition = functions[0].as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    assert len(nodes) > 300
+    half = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
+    assert not [node.name for node in nodes for a in node.attr.values() if a.type in half]
+
+
+def test_metadata(exported, run_folder):
+    metadata = json.loads((exported[0].path / "assets.extra" / "tfdense.json").read_text())
+    model, _ = load(run_folder)
+    assert metadata["preset"] == "pdcnet-lite" and metadata["size"] is None
+    assert (metadata["stride"], metadata["minimum_size"], metadata["radius"]) == (16, 32, 1.0)
+    assert metadata["mixture"] == {
+        "name": "LaplaceMixture",
+        "maximum_variance": 65536.0,
+        "minimum_variance": 2.0,
+        "first_variance": 1.0,
+    }
+    digest = hashlib.sha256()
+    for values in model.get_weights():
+        digest.update(np.array(values.shape, np.int64).tobytes() + values.tobytes())
+    assert metadata["weights_sha256"] == digest.hexdigest()
+    model.weights[-1].assign(model.weights[-1] + 1e-6)
+    assert hash_weights(model) != digest.hexdigest()
+
+
+# Serialised by tensorflow-serving-api 2.21.0, whose messages these are.
+def test_prediction_log_is_what_tensorflow_serving_reads():
+    encoded = prediction_log("pdcnet", "match_encoded", {"source": [b"abc"]})
+    assert encoded == (
+        b"24\n2\n\x17\n\x06pdcnet\x1a\rmatch_encoded\x12\x17\n\x06source\x12\r\x08\x07\x12\x04"
+        b"\x12\x02\x08\x01B\x03abc"
+    )
+    longer = prediction_log("pdcnet", "match_encoded", {"source": [b"abc"], "target": [b"x" * 200]})
+    assert longer == (
+        b"2\x96\x02\n\x93\x02\n\x17\n\x06pdcnet\x1a\rmatch_encoded\x12\x17\n\x06source\x12\r\x08"
+        b"\x07\x12\x04\x12\x02\x08\x01B\x03abc\x12\xde\x01\n\x06target\x12\xd3\x01\x08\x07\x12\x04"
+        b"\x12\x02\x08\x01B\xc8\x01" + b"x" * 200
+    )
+
+
+def fields(message):
+    """Splits a message of length-delimited fields into (number, payload)."""
+    while message:
+        tag, message = message[0], message[1:]
+        assert tag & 7 == 2
+        length = shift = 0
+        while True:
+            byte, message = message[0], message[1:]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        yield tag >> 3, message[:length]
+        message = message[length:]
+
+
+def test_warm_up_requests_run(exported):
+    report, loaded = exported
+    path = report.path / "assets.extra" / "tf_serving_warmup_requests"
+    answers = {}
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        ((number, log),) = fields(record)
+        ((request_number, request),) = fields(log)
+        assert (number, request_number) == (6, 1)
+        inputs = {}
+        for number, payload in fields(request):
+            parts = dict(fields(payload))
+            if number == 1:
+                assert parts[1] == b"pdcnet"
+                signature = parts[3].decode()
+            else:
+                tensor = tf.make_ndarray(tf.compat.v1.TensorProto.FromString(parts[2]))
+                inputs[parts[1].decode()] = tensor
+        answers[signature] = call(loaded, signature, **inputs)
+    assert set(answers) == {"match", "match_encoded"}
+    np.testing.assert_allclose(answers["match"]["flow"], answers["match_encoded"]["flow"])
+
+
+def test_other_networks_at_any_size(other_network, tmp_path):
+    report = export_saved_model("any", tmp_path / "model")
+    assert export_saved_model("any", tmp_path / "model").path.name == "2"
+    loaded = tf.saved_model.load(str(report.path))
+    # The network sees 72x88: one axis of the source shrinks, the other grows.
+    source, target = smooth_images((140, 61), (70, 90))
+    answer = call(loaded, "match", source[None], target[None])
+    expected = Matcher(KerasBackend(other_network, max_side=640)).match(source, target)
+    np.testing.assert_allclose(answer["flow"][0], expected.flow, atol=0.1)
+    np.testing.assert_allclose(answer["confidence"][0], expected.confidence, atol=0.01)
+    np.testing.assert_allclose(answer["log_variance"][0], expected.log_variance, atol=0.02)
+    np.testing.assert_allclose(answer["logits"][0], expected.logits, atol=0.02)
+    # The differences would be larger if the source's size, say, had been overlooked.
+    assert np.ptp(expected.flow) > 20
+
+    encoded = call(loaded, "match_encoded", [png(source)], [png(target)])
+    np.testing.assert_allclose(encoded["flow"], answer["flow"], atol=1e-4)
+    jpeg = cv2.imencode(".jpg", target[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    encoded = call(loaded, "match_encoded", [png(source)], [jpeg])
+    np.testing.assert_allclose(encoded["flow"], answer["flow"], atol=0.5)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="images of target differ in size"):
+        call(loaded, "match_encoded", [png(source)] * 2, [png(target), png(target[1:])])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differ in their batch size"):
+        call(loaded, "match", np.stack([source] * 2), target[None])
+
+
+@pytest.mark.parametrize("other_network", ["three components"], indirect=True)
+@pytest.mark.parametrize("damage", ["swapped", "nan", "confidence"])
+def test_a_wrong_graph_is_not_kept(other_network, tmp_path, monkeypatch, damage):
+    match = signatures.match
+
+    def wrong(model, source, target):
+        answer = match(model, *((target, source) if damage == "swapped" else (source, target)))
+        if damage == "nan":
+            answer["flow"] += float("nan")
+        if damage == "confidence":
+            answer["confidence"] += 0.01
+        return answer
+
+    monkeypatch.setattr(saved_model.signatures, "match", wrong)
+    with pytest.raises(VerificationError, match="exceeded"):
+        export_saved_model("any", tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_a_file_in_the_way(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="Expected a folder"):
+        export_saved_model("pdcnet-lite", path)
+    assert path.read_text() == "mine"

@@ -1,0 +1,138 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from tfdense import cli
+from tfdense.errors import InputError
+from tfdense.exporting import VerificationError, export_tflite, tflite
+from tfdense.exporting.metadata import hash_weights
+from tfdense.exporting.verification import read_pair
+from tfdense.lite import LiteMatcher, count_operations, read_metadata
+from tfdense.models import load
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def exported(request, run_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lite") / "model.tflite"
+    return export_tflite(run_folder, path, SIZE, request.param)
+
+
+def test_report(exported):
+    assert exported.passed and "kept" in str(exported)
+    assert exported.size == exported.path.stat().st_size
+    if exported.precision == "float32":
+        assert exported.flow_difference <= 1e-3 and exported.rounding_difference == 0
+        assert 3e6 < exported.size < 6e6
+    else:
+        assert exported.flow_difference <= 0.1 and 0 < exported.rounding_difference < 0.2
+        assert 1.5e6 < exported.size < 3e6
+
+
+def test_answers_like_keras_on_another_pair(exported, run_folder):
+    model, _ = load(run_folder)
+    model.set_weights([w.astype(exported.precision) for w in model.get_weights()])
+    target, source = (image[::-1, ::-1] for image in read_pair(SIZE))
+    answer = LiteMatcher(exported.path).run(source, target)
+    expected = model({"source": np.float32(source[None]), "target": np.float32(target[None])})
+    tolerance = 1e-3 if exported.precision == "float32" else 0.1
+    for name in ("flow", "log_variance", "logits"):
+        np.testing.assert_allclose(answer[name], expected[name][0], atol=tolerance)
+
+
+def test_structure(exported):
+    content = exported.path.read_bytes()
+    assert exported.operations == count_operations(content)
+    assert exported.operations["CONV_2D"] > 50 and exported.operations["GATHER"] > 4
+    assert not [name for name in exported.operations if name.startswith(("CUSTOM", "FLEX"))]
+    interpreter = Interpreter(model_content=content)
+    assert interpreter.get_signature_list() == {
+        "match": {
+            "inputs": ["source", "target"],
+            "outputs": ["confidence", "flow", "log_variance", "logits"],
+        }
+    }
+    for details in interpreter.get_input_details():
+        assert details["dtype"] == np.uint8 and tuple(details["shape"]) == (1, *SIZE, 3)
+    model = schema.Model.GetRootAs(content, 0)
+    offsets = [
+        model.Buffers(i)._tab.Vector(4)
+        for i in range(model.BuffersLength())
+        if model.Buffers(i).DataLength()
+    ]
+    assert len(offsets) > 50 and not [offset for offset in offsets if offset % 16]
+
+
+def test_metadata(exported, run_folder):
+    metadata = read_metadata(exported.path.read_bytes())
+    model, _ = load(run_folder)
+    assert metadata["preset"] == "pdcnet-lite" and metadata["size"] == list(SIZE)
+    assert metadata["mixture"]["name"] == "LaplaceMixture" and metadata["radius"] == 1.0
+    assert metadata["weights_sha256"] == hash_weights(model)
+    assert "target to source" in metadata["conventions"]["flow"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_other_networks(other_network, tmp_path, precision):
+    report = export_tflite("any", tmp_path / "model.tflite", (48, 24), precision)
+    assert report.flow_difference > 0
+    answer = LiteMatcher(report.path).run(*read_pair((48, 24)))
+    components = other_network.components
+    assert answer["logits"].shape == answer["log_variance"].shape == (48, 24, components)
+
+
+@pytest.mark.parametrize("other_network", ["three components"], indirect=True)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_wrong_graph_is_not_kept(other_network, tmp_path, monkeypatch, precision):
+    right = tflite.match_fixed
+    monkeypatch.setattr(
+        tflite, "match_fixed", lambda model, source, target: right(model, target, source)
+    )
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"the former file")
+    with pytest.raises(VerificationError, match="exceeded"):
+        export_tflite("any", path, (48, 48), precision)
+    assert path.read_bytes() == b"the former file" and list(tmp_path.iterdir()) == [path]
+
+
+def test_refuses_operations_that_are_not_built_in():
+    spec = tf.TensorSpec([4], tf.float32)
+    with pytest.raises(InputError, match="Erf"):
+        tflite.convert(lambda x: {"y": tf.math.erf(x)}, {"x": spec})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": (60, 64)}, "divisible by 16"),
+        ({"size": (16, 64)}, "at least 32"),
+        ({"precision": "int4"}, "int4"),
+        ({"path": "."}, "is a folder"),
+    ],
+)
+def test_refuses(run_folder, tmp_path, arguments, message):
+    arguments = {"path": tmp_path / "model.tflite", **arguments}
+    with pytest.raises(InputError, match=message):
+        export_tflite(run_folder, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other_network", ["three components"], indirect=True)
+def test_command(other_network, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.tflite"
+    command = ["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "MB" in printed and "CONV_2D 2" in printed and "bound: flow 0.001 px" in printed
+    assert LiteMatcher(path).size == (32, 40)
+
+    right = tflite.match_fixed
+    wrong = functools.partial(lambda model, source, target: right(model, target, source))
+    monkeypatch.setattr(tflite, "match_fixed", wrong)
+    assert cli.main([*command, "--precision", "float16"]) == 1
+    assert "bound: flow 0.1 px, confidence 0.01: exceeded" in capsys.readouterr().err
