@@ -66,5 +66,7 @@ def _neighbour(corner, fraction, step, size) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the index of a neighbour, moved inside, and its weight, zero if it was outside."""
     index = corner + step
     weight = fraction if step else 1.0 - fraction
-    clipped = tf.clip_by_value(index, 0, size - 1)
+    # Counted from 1: clipping to [0, 6], TFLite's converter would make a ReLU6 of integers of it,
+    # which no run-time has.
+    clipped = tf.clip_by_value(index + 1, 1, size) - 1
     return clipped, weight * tf.cast(tf.equal(index, clipped), tf.float32)
