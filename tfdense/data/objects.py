@@ -97,20 +97,17 @@ def add_random_objects(scene: Scene, seed, config: ObjectConfig, cutout: Cutout)
         cutout: draws what an object looks like.
     """
     size = scene.flow.shape[0]
-    count_seed, *seeds = tf.unstack(tf.random.split(seed, 1 + config.count[1]))
+    count_seed, objects_seed = tf.unstack(tf.random.split(seed, 2))
     draw = tf.random.stateless_uniform([2], count_seed)
     fewest, most = config.count
     count = fewest + tf.cast(draw[0] * (most - fewest + 1), tf.int32)
     count = tf.where(draw[1] < config.probability, count, 0)
-    for layer, object_seed in enumerate(seeds, start=1):
-        scene = tf.cond(
-            layer <= count,
-            lambda scene=scene, layer=layer, object_seed=object_seed: add_object(
-                scene, layer, *_random_object(object_seed, config, cutout, size)
-            ),
-            lambda scene=scene: scene,
-        )
-    return scene
+
+    def add(layer, scene):
+        drawn = _random_object(tf.random.fold_in(objects_seed, layer), config, cutout, size)
+        return layer + 1, add_object(scene, layer, *drawn)
+
+    return tf.while_loop(lambda layer, _: layer <= count, add, (1, scene))[1]
 
 
 def object_motion(shift, angle, log_scale, height, width) -> tf.Tensor:

@@ -115,4 +115,5 @@ def _random_compression(image, seed, config: PhotometryConfig) -> tf.Tensor:
     low, high = config.jpeg_quality
     quality = tf.random.stateless_uniform([], seed, low, high + 1, tf.int32)
     pixels = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
-    return tf.cast(tf.image.adjust_jpeg_quality(pixels, quality), tf.float32)
+    compressed = tf.cast(tf.image.adjust_jpeg_quality(pixels, quality), tf.float32)
+    return tf.ensure_shape(compressed, image.shape)

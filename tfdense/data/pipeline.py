@@ -55,8 +55,7 @@ def training_pairs(
         return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
 
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-    pairs = numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return pairs.batch(batch_size, drop_remainder=True).prefetch(2)
+    return _map(numbers, make).batch(batch_size, drop_remainder=True).prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
@@ -84,10 +83,13 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
         photometric = config.validation_photometry
         return random_pair(photo, pair_seed, config, cutout, 1.0, photometric)
 
-    pairs = tf.data.Dataset.range(count).map(
-        make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return pairs.batch(batch_size).prefetch(1)
+    return _map(tf.data.Dataset.range(count), make).batch(batch_size).prefetch(1)
+
+
+def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
+    # There is no Python control flow to convert, and looking for it takes seconds.
+    make = tf.autograph.experimental.do_not_convert(make)
+    return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:
