@@ -78,9 +78,9 @@ def test_text_named_jpg(refused, photo, tmp_path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 300), (300, 15)])
-def test_tiny_image(refused, run_folder, photo, tmp_path, height, width):
+def test_tiny_image(refused, photo, tmp_path, height, width):
     cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((height, width, 3), np.uint8))
-    message = refused(tmp_path / "tiny.png", photo, "--model", run_folder)
+    message = refused(tmp_path / "tiny.png", photo)
     assert f"sides of 16 to 32766 px. Received: a source of {width}x{height} px" in message
 
 
@@ -97,10 +97,9 @@ def test_option_out_of_range(refused, run_folder, photo, option, value, expected
     assert expected in refused(photo, photo, "--model", run_folder, option, value)
 
 
-def test_output_that_cannot_be_a_folder(photo, run_folder, capsys):
+def test_output_that_cannot_be_a_folder(photo, capsys):
     for output in (photo, photo / "below"):
-        arguments = ["match", photo, photo, "--model", run_folder, "-o", output]
-        assert main([str(argument) for argument in arguments]) == 2
+        assert main(["match", str(photo), str(photo), "-o", str(output)]) == 2
         assert f"Cannot write to {output}: " in capsys.readouterr().err
 
 

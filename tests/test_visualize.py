@@ -38,9 +38,13 @@ def test_flow_that_is_not_finite_is_grey():
 def test_longest_flow_passes_over_outliers():
     flow = np.zeros((100, 100, 2), np.float32)
     flow[..., 0] = 3
-    flow[0, :50] = 1e5
+    flow[0, :50, 0] = 1e5
     flow[1, 0] = np.nan
     assert visualize.longest_flow(flow) == 3
+    trusted = np.zeros((100, 100), bool)
+    assert visualize.longest_flow(flow, trusted) == 3
+    trusted[0] = True
+    assert visualize.longest_flow(flow, trusted) == 1e5
     assert visualize.longest_flow(np.zeros((5, 2))) == 1
     assert visualize.longest_flow(np.zeros((0, 2))) == 1
 
@@ -97,7 +101,7 @@ def test_pictures_of_any_size_are_of_a_standard_size(source_size, target_size, c
     flow = random.normal(0, 9, (*target_size, 2)).astype(np.float32)
     confidence = random.uniform(0, 0.5, target_size).astype(np.float32)
     pictures = [
-        visualize.flow_picture(flow),
+        visualize.flow_picture(flow, confidence, 0.1),
         visualize.confidence_picture(confidence, 1.0, 0.1),
         visualize.matches_picture(source, target, *points),
         visualize.overview(source, target, warped, flow, confidence, *points, 1.0, 0.1),

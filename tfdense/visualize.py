@@ -51,13 +51,16 @@ def flow_color(flow: np.ndarray, longest: float | None = None) -> np.ndarray:
     return color
 
 
-def longest_flow(flow: np.ndarray) -> float:
+def longest_flow(flow: np.ndarray, trusted: np.ndarray | None = None) -> float:
     """Returns the length that all but one percent of a flow stay below, at least 1 px.
 
     Args:
         flow: [..., 2], in px.
+        trusted: which of it counts, boolean [...]; None, or none at all, counts everything.
     """
     lengths = np.linalg.norm(flow, axis=-1)
+    if trusted is not None and trusted.any():
+        lengths = lengths[trusted]
     lengths = lengths[np.isfinite(lengths)]
     return max(1.0, float(np.percentile(lengths, 99))) if lengths.size else 1.0
 
@@ -111,11 +114,16 @@ def draw_matches(
     return picture
 
 
-def flow_picture(flow: np.ndarray) -> np.ndarray:
-    """Draws a flow [height, width, 2] in colours, with a legend."""
-    flow = _shrunk(flow, _PICTURE_AREA)
-    longest = longest_flow(flow)
-    image = flow_color(flow, longest)
+def flow_picture(flow: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarray:
+    """Draws a flow in colours, with a legend.
+
+    Args:
+        flow: [height, width, 2], in px.
+        confidence: [height, width].
+        threshold: the colours are scaled to flow of at least this confidence.
+    """
+    longest = longest_flow(flow, confidence >= threshold)
+    image = flow_color(_shrunk(flow, _PICTURE_AREA), longest)
     drawn = panel(image, box_for(image, _PICTURE_AREA), "Flow from target to source")
     return framed(row([drawn, _flow_legend(longest)]))
 
@@ -163,9 +171,9 @@ def overview(
         threshold: the least confidence of what is shown as matched.
     """
     box = box_for(target, _PANEL_AREA)
-    share = np.mean(confidence >= threshold)
+    trusted = confidence >= threshold
+    share, longest = trusted.mean(), longest_flow(flow, trusted)
     warped, flow, confidence = (_shrunk(x, _PANEL_AREA) for x in (warped, flow, confidence))
-    longest = longest_flow(flow)
     masked = mask_by_confidence(warped, confidence, threshold)
     upper = [
         panel(source, box, f"Source {source.shape[1]} x {source.shape[0]}"),
@@ -175,7 +183,13 @@ def overview(
     lower = [
         panel(confidence_color(confidence), box, _confidence_title(radius)),
         panel(flow_color(flow, longest), box, "Flow from target to source"),
-        stack([_confidence_legend(threshold), _flow_legend(longest)]),
+        stack(
+            [
+                _confidence_legend(threshold),
+                _flow_legend(longest),
+                text_line("dark grey: below the threshold", _LEGEND_WIDTH),
+            ]
+        ),
     ]
     half = (3 * box[0] + GAP) // 2, round(1.5 * box[1])
     drawn = draw_matches(source, target, source_points, target_points, half)
@@ -216,7 +230,7 @@ def _training_images(source, target, flow, confidence, true_flow, mask) -> list[
     grid = np.dstack(np.meshgrid(*(np.arange(side) for side in mask.shape[::-1])))
     warped = cv2.remap(source, (flow + grid).astype(np.float32), None, cv2.INTER_LINEAR)
     known = mask[..., None] > 0
-    longest = longest_flow(true_flow[mask > 0])
+    longest = longest_flow(true_flow, mask > 0)
     error = np.linalg.norm(flow - true_flow, axis=-1) / _LARGEST_ERROR
     return [
         source,
@@ -254,7 +268,7 @@ def _confidence_legend(threshold: float) -> np.ndarray:
     scale = blank(_LEGEND_WIDTH, 20)
     for value, x in (("0", 0), ("0.5", 68), ("1", 151)):
         scale[:, x : x + 30] = text_line(value, 30)[:20]
-    note = text_line(f"red: threshold {threshold:g}; grey: below it", _LEGEND_WIDTH)
+    note = text_line(f"red: threshold {threshold:g}", _LEGEND_WIDTH)
     return titled(np.concatenate([bar, scale, note]), "Confidence")
 
 
@@ -267,13 +281,17 @@ def _flow_legend(longest: float) -> np.ndarray:
     inside = np.linalg.norm(flow, axis=-1) <= radius
     wheel[: 2 * radius + 1, : 2 * radius + 1][inside] = flow_color(flow, radius)[inside]
     cv2.circle(wheel, (radius, radius), radius, INK, 1, cv2.LINE_AA)
-    note = text_line(f"edge of the wheel: {longest:.3g} px", _LEGEND_WIDTH)
+    note = text_line(f"edge of the wheel: {_number(longest)} px", _LEGEND_WIDTH)
     return titled(np.concatenate([wheel, note]), "Flow")
 
 
 def _confidence_title(radius: float) -> str:
-    return f"Confidence: P(error < {radius:.3g} px)"
+    return f"Confidence: P(error < {_number(radius)} px)"
 
 
 def _matches_title(count: int) -> str:
     return f"{count} matches, source to target" if count else "No match reaches the threshold"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -123,3 +123,9 @@ def test_save_writes_every_file_and_keeps_others(random_match, tmp_path):
     for name in pictures[1:]:
         picture = cv2.imread(str(folder / name))
         assert min(picture.shape[:2]) > 300 and picture.std() > 10
+
+
+def test_save_to_a_file_is_refused(random_match, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="Cannot write to"):
+        random_match.save(tmp_path / "out")

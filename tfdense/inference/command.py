@@ -2,10 +2,9 @@
 
 import argparse
 import time
-from pathlib import Path
 
 from tfdense.errors import InputError
-from tfdense.images import as_image
+from tfdense.inference.checks import image_to_match, output_folder
 from tfdense.startup import import_tensorflow
 
 
@@ -50,11 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
-    source, target = as_image(arguments.source), as_image(arguments.target)
-    try:
-        Path(arguments.output).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write to {arguments.output}: {error.strerror}.") from None
+    source = image_to_match("source", arguments.source)
+    target = image_to_match("target", arguments.target)
+    folder = output_folder(arguments.output)
 
     import_tensorflow()
     from tfdense.inference.matcher import load
@@ -64,13 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     match = matcher.match(source, target, arguments.radius)
     milliseconds = 1000 * (time.perf_counter() - start)
     share = (match.confidence >= arguments.threshold).mean()
-    paths = match.save(arguments.output, arguments.threshold)
+    paths = match.save(folder, arguments.threshold)
     print(
         f"source {_size(match.source)}, target {_size(match.target)}: "
         f"matched in {milliseconds:.0f} ms, preparation of the network included\n"
         f"confidence >= {arguments.threshold:g} at R = {match.radius:.3g} px: "
         f"{share:.1%} of the target\n"
-        f"wrote to {arguments.output}: {', '.join(path.name for path in paths)}"
+        f"wrote to {folder}: {', '.join(path.name for path in paths)}"
     )
     return 0
 

@@ -12,6 +12,7 @@ from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.flow_files import write_flow
 from tfdense.images import write_image
+from tfdense.inference.checks import output_folder
 
 # A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
 # component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
@@ -141,13 +142,16 @@ class Match:
 
         Returns:
             The paths of the files.
+
+        Raises:
+            InputError: if the folder cannot be made.
         """
-        folder = Path(folder)
+        folder = output_folder(folder)
         warped = self.warp()
         matches = self.matches(_DRAWN_MATCHES, threshold)
         pictures = {
             "warp.png": warped,
-            "flow.png": visualize.flow_picture(self.flow),
+            "flow.png": visualize.flow_picture(self.flow, self.confidence, threshold),
             "confidence.png": visualize.confidence_picture(self.confidence, self.radius, threshold),
             "matches.png": visualize.matches_picture(
                 self.source, self.target, matches.source, matches.target

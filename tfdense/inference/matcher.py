@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.images import as_image
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
@@ -18,12 +17,10 @@ from tfdense.inference.backends import (
     SavedModelBackend,
     newest_saved_model,
 )
+from tfdense.inference.checks import image_to_match
 from tfdense.inference.match import Match
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
-
-# Less has no structure to match; more is beyond what OpenCV's remap can address.
-_SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
 
 
 def load(name_or_path: str | Path, max_side: int = 640) -> "Matcher":
@@ -71,7 +68,7 @@ class Matcher:
         """
         if radius is not None and not radius > 0:
             raise InputError(f"Expected a positive radius. Received: {radius}")
-        source, target = _checked("source", source), _checked("target", target)
+        source, target = image_to_match("source", source), image_to_match("target", target)
         size = self._backend.working_size(*target.shape[:2])
         outputs = self._backend.run(_resize_image(source, size), _resize_image(target, size))
 
@@ -94,17 +91,6 @@ class Matcher:
             source=source,
             target=target,
         )
-
-
-def _checked(role: str, image) -> np.ndarray:
-    image = as_image(image)
-    height, width = image.shape[:2]
-    if min(height, width) < _SMALLEST_SIDE or max(height, width) > _LARGEST_SIDE:
-        raise InputError(
-            f"Expected images with sides of {_SMALLEST_SIDE} to {_LARGEST_SIDE} px. "
-            f"Received: a {role} of {width}x{height} px."
-        )
-    return image
 
 
 def _resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

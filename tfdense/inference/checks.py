@@ -1,0 +1,44 @@
+"""What can be refused before a network is loaded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfdense.errors import InputError
+from tfdense.images import as_image
+
+# Less has no structure to match; more is beyond what OpenCV's remap can address.
+_SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
+
+
+def image_to_match(role: str, image) -> np.ndarray:
+    """Returns an image, given by its path or as an array, as uint8 [height, width, 3].
+
+    Args:
+        role: what the image is, for the message.
+        image: see `tfdense.images.as_image`.
+
+    Raises:
+        InputError: if it cannot be read, is no image or has a side of less than 16 px.
+    """
+    image = as_image(image)
+    height, width = image.shape[:2]
+    if min(height, width) < _SMALLEST_SIDE or max(height, width) > _LARGEST_SIDE:
+        raise InputError(
+            f"Expected images with sides of {_SMALLEST_SIDE} to {_LARGEST_SIDE} px. "
+            f"Received: a {role} of {width}x{height} px."
+        )
+    return image
+
+
+def output_folder(path: str | Path) -> Path:
+    """Makes a folder to write to, if it does not exist.
+
+    Raises:
+        InputError: if that fails.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to {path}: {error.strerror}.") from None
+    return Path(path)
