@@ -83,6 +83,12 @@ def test_match_brings_the_answer_to_the_images(path):
     np.testing.assert_allclose(answer["logits"][0, 0], [50, 100], rtol=1e-5)
 
 
+def test_match_takes_the_brightest_images(path):
+    """Whose resized values may exceed 255 by rounding."""
+    answer = LiteMatcher(path).match(image(255, (478, 640)), image(255, (33, 77)))
+    np.testing.assert_array_equal(answer["logits"][5, 6], [255, 255])
+
+
 @pytest.mark.parametrize("size", [(20, 30), (7, 11), (33, 47), (9, 60), (31, 8)])
 def test_resize_is_tensorflows(size):
     values = np.random.default_rng(2).uniform(0, 255, (20, 30, 3)).astype(np.float32)

@@ -85,7 +85,8 @@ class LiteMatcher:
             InputError: if an image is none.
         """
         source, target = _as_bytes(source, "source"), _as_bytes(target, "target")
-        answer = self.run(*(_as_bytes(_resize(x, self.size), "image") for x in (source, target)))
+        images = (np.rint(_resize(image, self.size)) for image in (source, target))
+        answer = self.run(*(image.astype(np.uint8) for image in images))
         size = target.shape[:2]
         # Pixels of the source per pixel that the network sees, (x, y).
         scale = np.float32(source.shape[1::-1]) / np.float32(self.size[::-1])

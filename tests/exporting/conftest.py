@@ -10,7 +10,7 @@ from tfdense.config import Config, ModelConfig, save_config
 from tfdense.exporting import saved_model, tflite
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.mixture import GaussianUniformMixture, Mixture
-from tfdense.models import build
+from tfdense.models import build, load
 
 SMALL = ModelConfig(
     options={
@@ -30,6 +30,18 @@ def run_folder(tmp_path_factory):
     save_config(folder / "config.yaml", Config(model=SMALL, train=train))
     build(SMALL).save_weights(folder / "best.weights.h5")
     return folder
+
+
+@pytest.fixture
+def network(run_folder, _loaded):
+    """What `load` gives for that run, with its own weights whatever the tests before did."""
+    _loaded.load_weights(run_folder / "best.weights.h5")
+    return _loaded
+
+
+@pytest.fixture(scope="session")
+def _loaded(run_folder):
+    return load(run_folder)[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from tfdense.errors import InputError
 from tfdense.exporting import VerificationError, export_saved_model, saved_model, signatures
@@ -14,7 +15,6 @@ from tfdense.exporting.verification import read_pair
 from tfdense.exporting.warm_up import prediction_log
 from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
-from tfdense.models import load
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,13 @@ def test_report_and_layout(exported):
     }
 
 
-def test_match_at_a_working_size_is_exactly_the_network(exported, run_folder):
+def test_match_at_a_working_size_is_exactly_the_network(exported, network):
     source, target = read_pair((64, 96))
     answer = call(exported[1], "match", source[None], target[None])
-    model, _ = load(run_folder)
-    expected = model({"source": np.float32(source[None]), "target": np.float32(target[None])})
+    expected = network({"source": np.float32(source[None]), "target": np.float32(target[None])})
     for name in ("flow", "log_variance", "logits"):
         np.testing.assert_allclose(answer[name], expected[name], atol=1e-4)
-    confidence = model.mixture.confidence(expected["log_variance"], expected["logits"], 1.0)
+    confidence = network.mixture.confidence(expected["log_variance"], expected["logits"], 1.0)
     np.testing.assert_allclose(answer["confidence"], confidence, atol=1e-5)
 
 
@@ -86,9 +85,8 @@ def test_weights_and_graph_are_float32_in_spite_of_mixed_precision(exported):
     assert not [node.name for node in nodes for a in node.attr.values() if a.type in half]
 
 
-def test_metadata(exported, run_folder):
+def test_metadata(exported, network):
     metadata = json.loads((exported[0].path / "assets.extra" / "tfdense.json").read_text())
-    model, _ = load(run_folder)
     assert metadata["preset"] == "pdcnet-lite" and metadata["size"] is None
     assert (metadata["stride"], metadata["minimum_size"], metadata["radius"]) == (16, 32, 1.0)
     assert metadata["mixture"] == {
@@ -98,11 +96,11 @@ def test_metadata(exported, run_folder):
         "first_variance": 1.0,
     }
     digest = hashlib.sha256()
-    for values in model.get_weights():
+    for values in network.get_weights():
         digest.update(np.array(values.shape, np.int64).tobytes() + values.tobytes())
     assert metadata["weights_sha256"] == digest.hexdigest()
-    model.weights[-1].assign(model.weights[-1] + 1e-6)
-    assert hash_weights(model) != digest.hexdigest()
+    network.weights[-1].assign(network.weights[-1] + 1e-6)
+    assert hash_weights(network) != digest.hexdigest()
 
 
 # Serialised by tensorflow-serving-api 2.21.0, whose messages these are.
@@ -151,7 +149,7 @@ def test_warm_up_requests_run(exported):
                 assert parts[1] == b"pdcnet"
                 signature = parts[3].decode()
             else:
-                tensor = tf.make_ndarray(tf.compat.v1.TensorProto.FromString(parts[2]))
+                tensor = tf.make_ndarray(TensorProto.FromString(parts[2]))
                 inputs[parts[1].decode()] = tensor
         answers[signature] = call(loaded, signature, **inputs)
     assert set(answers) == {"match", "match_encoded"}

@@ -39,8 +39,11 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
     Returns:
         As `match_fixed`, at the target's size and in px of the source.
     """
-    tf.debugging.assert_equal(
-        tf.shape(source)[0], tf.shape(target)[0], "source and target differ in their batch size"
+    source = _checked(
+        source,
+        tf.shape(source)[0],
+        tf.shape(target)[0],
+        "source and target differ in their batch size",
     )
     size = spatial_size(target)
     working_size = [_working_side(side, model) for side in size]
@@ -96,6 +99,12 @@ def _resize_image(image, size) -> tf.Tensor:
     return tf.image.resize(image, size, method="bilinear", antialias=True)
 
 
+def _checked(image, actual, expected, message: str) -> tf.Tensor:
+    """Returns the image, once both values are known to be equal."""
+    with tf.control_dependencies([tf.debugging.assert_equal(actual, expected, message)]):
+        return tf.identity(image)
+
+
 def _decode(encoded, name: str) -> tf.Tensor:
     """Decodes strings [batch] to uint8 [batch, height, width, 3]."""
     size = tf.shape(_decode_image(encoded[0]))
@@ -103,8 +112,7 @@ def _decode(encoded, name: str) -> tf.Tensor:
     def decode(one):
         image = _decode_image(one)
         message = f"the images of {name} differ in size within the batch"
-        tf.debugging.assert_equal(tf.shape(image), size, message)
-        return image
+        return _checked(image, tf.shape(image), size, message)
 
     return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
 
