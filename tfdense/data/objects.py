@@ -14,7 +14,6 @@ import tensorflow as tf
 from tfdense.config import ObjectConfig
 from tfdense.data.photos import ImageStore
 from tfdense.data.sampling import sample_affine
-from tfdense.geometry import homography_flow
 from tfdense.ops import warp
 
 Cutout = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -71,7 +70,7 @@ def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:
         layer: number of the object, one more than that of the object before.
         cutout: float32 [height, width, 4], see `Cutout`.
         place: [2], where in the target the cut-out's first pixel stands, (x, y) in pixels.
-        motion: [3, 3], the object's own homography from target to source pixels.
+        motion: [3, 3], the object's own affine map from target to source pixels.
     """
     height, width = scene.flow.shape[:2]
     to_cutout = _translation(-place)
@@ -81,7 +80,7 @@ def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:
     return Scene(
         _over(in_source, scene.source),
         _over(in_target, scene.target),
-        tf.where(foremost, homography_flow(motion, height, width), scene.flow),
+        tf.where(foremost, _affine_flow(motion, height, width), scene.flow),
         _mark(in_source[..., 3], layer, scene.source_layer),
         _mark(in_target[..., 3], layer, scene.target_layer),
     )
@@ -111,7 +110,7 @@ def add_random_objects(scene: Scene, seed, config: ObjectConfig, cutout: Cutout)
 
 
 def object_motion(shift, angle, log_scale, height, width) -> tf.Tensor:
-    """Returns an object's homography: a shift, then a turn, then a change of size.
+    """Returns an object's affine map: a shift, then a turn, then a change of size.
 
     Args:
         shift: [2], (x, y) in pixels.
@@ -216,6 +215,12 @@ def _random_object(seed, config: ObjectConfig, cutout: Cutout, size):
 
 def _random_index(seed, store: ImageStore) -> tf.Tensor:
     return tf.random.stateless_uniform([], seed, 0, len(store), tf.int64)
+
+
+def _affine_flow(transform, height, width) -> tf.Tensor:
+    x, y = tf.range(width, dtype=tf.float32), tf.range(height, dtype=tf.float32)
+    change = transform[:2] - tf.eye(2, 3)
+    return x[:, None] * change[:, 0] + (y[:, None, None] * change[:, 1] + change[:, 2])
 
 
 def _over(front, image) -> tf.Tensor:
