@@ -19,6 +19,7 @@ def bilinear(image, flow) -> tf.Tensor:
 
     Returns:
         [batch, rows, columns, channels], of the image's dtype. Differentiable in both arguments.
+        Where the flow is huge or infinite it is zero; where the flow is NaN, so is this pixel.
     """
     height, width = spatial_size(image)
     position = flow_to_map(tf.cast(flow, tf.float32))
