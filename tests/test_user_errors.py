@@ -90,7 +90,6 @@ def test_tiny_image(refused, photo, tmp_path, height, width):
         ("--threshold", "1.5", "threshold in 0..1. Received: 1.5"),
         ("--threshold", "nan", "threshold in 0..1. Received: nan"),
         ("--radius", "0", "positive radius. Received: 0.0"),
-        ("--max-side", "20", "max_side to be at least 32"),
     ],
 )
 def test_option_out_of_range(refused, run_folder, photo, option, value, expected):
@@ -151,6 +150,16 @@ def test_weights_of_other_widths(refused, run_folder, photo, tmp_path):
 def test_saved_model_of_somebody_else(refused, photo, tmp_path):
     (tmp_path / "saved_model.pb").touch()
     assert "not a SavedModel that tfdense exported" in refused(photo, photo, "--model", tmp_path)
+
+
+def test_broken_saved_model(refused, photo, tmp_path):
+    (tmp_path / "1" / "assets.extra").mkdir(parents=True)
+    metadata = tmp_path / "1" / "assets.extra" / "tfdense.json"
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"nonsense")
+    for content in ("{}", "{"):
+        metadata.write_text(content)
+        message = refused(photo, photo, "--model", tmp_path)
+        assert f"The SavedModel {tmp_path / '1'} is broken: " in message
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 100])

@@ -23,7 +23,7 @@ from tfdense.canvas import (
 
 _MASKED = (70, 70, 70)
 _MARK = (220, 30, 30)
-_LEGEND_WIDTH = 190
+_LEGEND_WIDTH = 200
 # Of an image in an overview, in a picture of its own and in a training picture, in px².
 _PANEL_AREA = 400 * 400
 _PICTURE_AREA = 800 * 800

@@ -99,12 +99,16 @@ class SavedModelBackend:
         path = folder / "assets.extra" / "tfdense.json"
         if not path.is_file():
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            metadata = json.loads(path.read_text(encoding="utf-8"))
+            # The signature lives only as long as what it was loaded from.
+            self._loaded = tf.saved_model.load(str(folder))
+        except (ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"The SavedModel {folder} is broken: {reason}") from None
+        self._match = self._loaded.signatures["match"]
         self.mixture = _mixture(metadata)
         self.working_size = TargetSize(max_side, metadata["stride"], metadata["minimum_size"])
-        # The signature lives only as long as what it was loaded from.
-        self._loaded = tf.saved_model.load(str(folder))
-        self._match = self._loaded.signatures["match"]
 
     def run(self, source, target):
         outputs = self._match(source=tf.constant(source[None]), target=tf.constant(target[None]))

@@ -3,8 +3,10 @@
 import argparse
 import time
 
+import tfdense
 from tfdense.errors import InputError
 from tfdense.inference.checks import image_to_match, output_folder
+from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow
 
 
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        default=0.1,
+        default=DEFAULT_THRESHOLD,
         metavar="T",
         help="least confidence of what counts as matched (%(default)s)",
     )
@@ -54,9 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output_folder(arguments.output)
 
     import_tensorflow()
-    from tfdense.inference.matcher import load
-
-    matcher = load(arguments.model, arguments.max_side)
+    matcher = tfdense.load(arguments.model, arguments.max_side)
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius)
     milliseconds = 1000 * (time.perf_counter() - start)

@@ -23,18 +23,19 @@ from tfdense.models import PRESETS
 from tfdense.models import load as load_model
 
 
-def load(name_or_path: str | Path, max_side: int = 640) -> "Matcher":
+def load(name_or_path: str | Path, max_side: int) -> "Matcher":
     """Loads a network for matching; see `tfdense.load`."""
-    path = Path(name_or_path)
-    if path.suffix == ".tflite" and path.is_file():
-        return Matcher(LiteBackend(path))
-    if saved_model := newest_saved_model(path):
-        return Matcher(SavedModelBackend(saved_model, max_side))
-    if str(name_or_path) not in PRESETS and not path.exists():
-        raise InputError(
-            f"There is no model {name_or_path}. Expected a preset ({', '.join(sorted(PRESETS))}), "
-            "the folder of a run, its .weights.h5, an exported SavedModel or a .tflite file."
-        )
+    if str(name_or_path) not in PRESETS:
+        path = Path(name_or_path)
+        if not path.exists():
+            raise InputError(
+                f"There is no model {path}. Expected a preset ({', '.join(sorted(PRESETS))}), the "
+                "folder of a run, its .weights.h5, an exported SavedModel or a .tflite file."
+            )
+        if path.suffix == ".tflite":
+            return Matcher(LiteBackend(path))
+        if saved_model := newest_saved_model(path):
+            return Matcher(SavedModelBackend(saved_model, max_side))
     model, _ = load_model(name_or_path)
     return Matcher(KerasBackend(model, max_side))
 
