@@ -49,6 +49,24 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"tfdense {tfdense.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("match", "Match two images; write flow"),
+        ("train", "Train a network on photos."),
+        ("export", "Write a SavedModel or a .tflite file."),
+        ("convert", "Convert the weights of the published PDC-Net networks."),
+    ],
+)
+def test_each_command_has_help(command, expected, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    help_text = capsys.readouterr().out
+    assert help_text.startswith(f"usage: tfdense {command} ")
+    assert expected in help_text
+
+
 @pytest.mark.parametrize("arguments", [[], ["matsch"], ["match", "one.jpg"], ["match", "--max"]])
 def test_usage_errors(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -42,7 +42,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tfdense {tfdense.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module_name, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        description = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, description=description)
         if arguments and arguments[0] == name:
             module = importlib.import_module(module_name)
             module.add_arguments(command)
