@@ -52,7 +52,8 @@ def pyramid_likelihood(
     Args:
         mixture: the distribution.
         levels: coarse to fine, each with ``flow``, ``log_variance`` and ``logits`` on its own grid,
-            the flow in pixels of the images that `flow` belongs to.
+            in pixels of the images that `flow` belongs to. A level that sees them resized has
+            their (height, width) there as ``image_size`` and is in pixels of that size.
         flow: true flow, [batch, height, width, 2].
         mask: [batch, height, width], 1 where it is valid.
         weights: one for each level.
@@ -69,13 +70,16 @@ def pyramid_likelihood(
         )
     loss = 0.0
     for weight, level in zip(weights, levels, strict=True):
+        level_flow, level_mask = flow, mask
+        if "image_size" in level:
+            level_flow, level_mask = resize_ground_truth(flow, mask, level["image_size"], True)
+        estimate = {name: level[name] for name in ("flow", "log_variance", "logits")}
         if resolution == "full":
-            size = spatial_size(flow)
-            estimate = {name: resize_bilinear(value, size) for name, value in level.items()}
-            level_flow, level_mask = flow, mask
+            size = spatial_size(level_flow)
+            estimate = {name: resize_bilinear(value, size) for name, value in estimate.items()}
         else:
-            estimate = level
-            level_flow, level_mask = resize_ground_truth(flow, mask, spatial_size(level["flow"]))
+            size = spatial_size(level["flow"])
+            level_flow, level_mask = resize_ground_truth(level_flow, level_mask, size)
         loss += weight * masked_likelihood(mixture, estimate, level_flow, level_mask, reduction)
     return loss
 

@@ -56,7 +56,7 @@ class _GOCor(keras.layers.Layer):
             trainable=trainable,
         )
 
-    def _radial(self, distance):
+    def radial(self, distance):
         """Evaluates the three learned functions: ideal score, importance, slope below zero."""
         basis = radial_basis(distance)
         label = tf.tensordot(basis, tf.convert_to_tensor(self.label_map), 1)
@@ -64,7 +64,7 @@ class _GOCor(keras.layers.Layer):
         slope = tf.sigmoid(tf.tensordot(basis, tf.convert_to_tensor(self.target_mask), 1))
         return label, weight, slope
 
-    def _descent(self):
+    def descent(self):
         """Returns the step length and κ, the weight of the filters' norm."""
         regularization = tf.maximum(tf.square(self.filter_regularization), _MINIMUM_REGULARIZATION)
         return tf.exp(self.log_step_length[0]), regularization[0]
@@ -127,8 +127,8 @@ class GlobalGOCor(_GOCor):
 
     def optimize(self, filters, target, source, grid):
         """Descends from `filters`; all [batch, positions, channels], on a grid (height, width)."""
-        label, weight, slope_below = self._radial(_grid_distances(*grid))
-        step, regularization = self._descent()
+        label, weight, slope_below = self.radial(_grid_distances(*grid))
+        step, regularization = self.descent()
         regularize = functools.partial(self._regularize, grid=grid)
         scores = tf.matmul(filters, target, transpose_b=True)
         source_term = regularize(tf.matmul(filters, source, transpose_b=True))
@@ -196,17 +196,20 @@ class LocalGOCor(_GOCor):
         super().build(target_shape)
 
     def call(self, target, source):
-        distance, within = tiling.distances()
-        label, weight, slope_below = self._radial(distance)
-        step, regularization = self._descent()
-        parameters = (step, regularization, label, weight * within, slope_below)
         filters = tiling.tiles(initialize_local(target, self.scaling[0]))
-        filters = optimize_local(filters, tiling.windows(target), parameters, self.iterations)
+        windows = tiling.windows(target)
+        filters = optimize_local(filters, windows, self.parameters(), self.iterations)
         windows = tiling.windows(source)
         return tuple(
             tiling.local_scores(tiles, windows, spatial_size(target))
             for tiles in (filters, tiling.tiles(target))
         )
+
+    def parameters(self) -> tuple:
+        """Returns what `optimize_local` takes."""
+        distance, within = tiling.distances()
+        label, weight, slope_below = self.radial(distance)
+        return (*self.descent(), label, weight * within, slope_below)
 
     def compute_output_shape(self, target_shape, source_shape=None):
         scores = (*target_shape[:3], (2 * tiling.RADIUS + 1) ** 2)

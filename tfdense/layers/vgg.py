@@ -9,15 +9,16 @@ import tensorflow as tf
 
 from tfdense.errors import InputError
 
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
-_KERAS_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
+_MEAN = np.array([0.485, 0.456, 0.406])
+_DEVIATION = np.array([0.229, 0.224, 0.225])
+_KERAS_MEAN = np.array([123.68, 116.779, 103.939])
 _BLOCKS = ((64,), (64,), (128, 128), (256, 256, 256), (512, 512, 512))
 
 
 def normalize(images) -> tf.Tensor:
     """Maps RGB images 0..255 to what VGG-16 was trained on: zero mean, unit deviation."""
-    return (images / 255.0 - tf.constant(_MEAN)) / tf.constant(_DEVIATION)
+    scale, shift = 1.0 / (255.0 * _DEVIATION), _MEAN / _DEVIATION
+    return images * tf.constant(scale, images.dtype) - tf.constant(shift, images.dtype)
 
 
 class VGG16Pyramid(keras.layers.Layer):
@@ -101,7 +102,6 @@ def imagenet_weights(source: str = "imagenet") -> list[np.ndarray]:
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     weights = [array for layer in convolutions[:count] for array in layer.get_weights()]
     kernel, bias = weights[0][:, :, ::-1], weights[1]
-    offset = 255.0 * np.array(_MEAN, np.float32) - _KERAS_MEAN
-    bias = bias + np.einsum("yxio,i->o", kernel, offset)
-    kernel = kernel * (255.0 * np.array(_DEVIATION, np.float32))[:, None]
+    bias = bias + np.einsum("yxio,i->o", kernel, 255.0 * _MEAN - _KERAS_MEAN)
+    kernel = kernel * (255.0 * _DEVIATION)[:, None]
     return [kernel, bias, *weights[2:]]

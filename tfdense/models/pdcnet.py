@@ -63,12 +63,8 @@ class PDCNet(keras.Model):
         self.train_backbone = train_backbone
         self.backbone_weights = backbone_weights
 
-        self.pyramid = VGG16Pyramid(name="pyramid", trainable=train_backbone)
-        self.pyramid_256 = (
-            VGG16Pyramid(name="pyramid_256", trainable=train_backbone)
-            if separate_pyramids
-            else None
-        )
+        self.pyramid = VGG16Pyramid(name="pyramid")
+        self.pyramid_256 = VGG16Pyramid(name="pyramid_256") if separate_pyramids else None
         self.global_gocor = GlobalGOCor(global_iterations, name="global_gocor")
         self.local_gocor = LocalGOCor(local_iterations, name="local_gocor")
         self.level4 = GlobalLevel(_COARSE_MIXTURE, name="level4")
@@ -84,6 +80,7 @@ class PDCNet(keras.Model):
         """Makes all weights, whose shapes do not depend on the images."""
         for pyramid in self._pyramids():
             pyramid.build(_shape(3))
+            pyramid.trainable = self.train_backbone
         self.global_gocor.build((None, _COARSEST_GRID, _COARSEST_GRID, 512))
         self.local_gocor.build(_shape(None))
         self.level4.build(_shape(_COARSEST_GRID**2 + 2))
@@ -105,8 +102,8 @@ class PDCNet(keras.Model):
         Returns:
             {"flow": [batch, height, width, 2] at the target's size, in its pixels, "log_variance"
             and "logits": [batch, height, width, 2], of variances in squared pixels of the size
-            worked at; "levels": the same three for levels 4 to 1 on their grids, where levels 4
-            and 3 count pixels of the images resized to 256x256}, float32.
+            worked at; "levels": the same three for levels 4 to 1 on their grids}, float32. Levels 4
+            and 3 count pixels of the images resized to 256x256, which their "image_size" says.
         """
         images = [tf.cast(inputs[name], tf.float32) for name in ("target", "source")]
         target_size = spatial_size(images[0])
@@ -136,6 +133,8 @@ class PDCNet(keras.Model):
         final = {name: resize_bilinear(value, target_size) for name, value in level1.items()}
         scale = tf.stack([target_size[1] / size[1], target_size[0] / size[0]])
         final["flow"] *= tf.cast(scale, tf.float32)
+        for level in (level4, level3):
+            level["image_size"] = tf.constant([_COARSE_SIZE, _COARSE_SIZE])
         return {**final, "levels": [level4, level3, level2, level1]}
 
     def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
