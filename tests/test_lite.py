@@ -114,6 +114,8 @@ def test_refuses_images(path, source, message):
 
 
 def test_refuses_files(path, tmp_path):
+    with pytest.raises(InputError, match="at least one thread"):
+        LiteMatcher(path, threads=0)
     with pytest.raises(InputError, match="There is no"):
         LiteMatcher(tmp_path / "absent.tflite")
     for name, content in (

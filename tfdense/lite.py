@@ -31,21 +31,30 @@ class LiteMatcher:
 
     Args:
         path: of the file.
-        threads: how many LiteRT may use; None leaves it to LiteRT, which takes one.
+        threads: how many LiteRT may use; None leaves it to LiteRT.
 
     Raises:
-        InputError: if the file is missing or was not written by tfdense.
+        InputError: if the file is missing or broken, or was not written by tfdense.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        content = read_model(path)
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"There is no .tflite file {path}.")
+        if threads is not None and threads < 1:
+            raise InputError(f"Expected at least one thread. Received: {threads}")
+        content = path.read_bytes()
+        try:
+            # LiteRT checks the whole structure, so that what reads it afterwards need not.
+            interpreter = Interpreter(model_content=content, num_threads=threads)
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{path} is not a .tflite file or is broken: {reason}") from None
         self.metadata = read_metadata(content)
         if self.metadata is None:
             raise InputError(f"{path} was not exported by tfdense: it has no {METADATA_NAME}.")
         self.size = tuple(self.metadata["size"])
-        self._runner = Interpreter(model_content=content, num_threads=threads).get_signature_runner(
-            "match"
-        )
+        self._runner = interpreter.get_signature_runner("match")
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Matches two images of exactly the file's size.
@@ -101,25 +110,6 @@ class LiteMatcher:
             "logits": _resize(answer["logits"], size),
             "radius": scale,
         }
-
-
-def read_model(path: str | Path) -> bytes:
-    """Reads a .tflite file.
-
-    Raises:
-        InputError: if it is missing, something else or broken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no .tflite file {path}.")
-    content = path.read_bytes()
-    try:
-        # LiteRT checks the whole structure, so that what reads it afterwards need not.
-        Interpreter(model_content=content)
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path} is not a .tflite file or is broken: {reason}") from None
-    return content
 
 
 def read_metadata(content: bytes) -> dict | None:

@@ -1,4 +1,3 @@
-import functools
 
 import numpy as np
 import pytest
@@ -6,7 +5,6 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from tfdense import cli
 from tfdense.errors import InputError
 from tfdense.exporting import VerificationError, export_tflite, tflite
 from tfdense.exporting.metadata import hash_weights
@@ -118,19 +116,3 @@ def test_refuses(other_network, tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         export_tflite("any", **arguments)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("other_network", ["three components"], indirect=True)
-def test_command(other_network, tmp_path, monkeypatch, capsys):
-    path = tmp_path / "model.tflite"
-    command = ["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]
-    assert cli.main(command) == 0
-    printed = capsys.readouterr().out
-    assert "MB" in printed and "CONV_2D 2" in printed and "bound: flow 0.001 px" in printed
-    assert LiteMatcher(path).size == (32, 40)
-
-    right = tflite.match_fixed
-    wrong = functools.partial(lambda model, source, target: right(model, target, source))
-    monkeypatch.setattr(tflite, "match_fixed", wrong)
-    assert cli.main([*command, "--precision", "float16"]) == 1
-    assert "bound: flow 0.1 px, confidence 0.01: exceeded" in capsys.readouterr().err

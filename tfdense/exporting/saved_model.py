@@ -32,7 +32,8 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
     "log_variance" and "logits" [batch, height, width, components], at the target's size and in px
     of the source. `match`, which is the default, takes "source" and "target" as uint8
     [batch, height, width, 3] of any size; `match_encoded` as the bytes of JPEG or PNG files
-    [batch].
+    [batch]. The network sees the target's size, whatever it is: a server should bound what it
+    accepts.
 
     Args:
         name: what `tfdense.models.load` takes.

@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfdense import cli
+from tfdense.exporting import signatures, tflite
+from tfdense.lite import LiteMatcher
+
+ROOT = Path(__file__).resolve().parents[2]
+
+with_three_components = pytest.mark.parametrize(
+    "other_network", ["three components"], indirect=True
+)
+
+
+def swap_the_images(monkeypatch, module, name):
+    right = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda model, source, target: right(model, target, source))
+
+
+@with_three_components
+def test_tflite(other_network, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.tflite"
+    command = ["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert f"{path}: 0.0" in printed and "CONV_2D 2" in printed
+    assert "bound: flow 0.001 px, confidence 0.001: kept" in printed
+    assert LiteMatcher(path).size == (32, 40)
+
+    swap_the_images(monkeypatch, tflite, "match_fixed")
+    assert cli.main([*command, "--precision", "float16"]) == 1
+    assert "bound: flow 0.1 px, confidence 0.01: exceeded" in capsys.readouterr().err
+
+
+@with_three_components
+def test_saved_model(other_network, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "model"
+    command = ["export", "saved-model", "any", "-o", str(folder)]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert f"{folder / '1'}: " in printed and "bound: flow 0.001 px" in printed
+
+    swap_the_images(monkeypatch, signatures, "match")
+    assert cli.main(command) == 1
+    assert "exceeded" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("script", ["tflite", "saved_model"])
+def test_scripts(script):
+    command = [sys.executable, "-m", f"export.{script}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"usage: tfdense export {script.replace('_', '-')}" in done.stdout
