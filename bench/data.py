@@ -1,18 +1,28 @@
-"""Measures how fast training pairs are made.
+"""Measures how fast training pairs are made, and how fast training takes them.
 
-python bench/data.py                 the bundled photos
-python bench/data.py FOLDER          the photos below a folder
-python bench/data.py --objects DIR   with cut-outs as moving objects
+    python bench/data.py                 the bundled photos
+    python bench/data.py FOLDER          the photos below a folder
+    python bench/data.py --objects DIR   with cut-outs as moving objects
+
+The two are measured one after the other, each with all cores to itself.
 """
 
 import argparse
 import os
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tfdense.config import DataConfig, ObjectConfig
+import tensorflow as tf
+
+from tfdense.config import Config, DataConfig, ObjectConfig
 from tfdense.data import training_pairs
+from tfdense.models import build
+from tfdense.training.optimizer import build_optimizer
+from tfdense.training.step import build_train_step
+
+_WARM_UP = 4
 
 
 def main() -> None:
@@ -22,25 +32,49 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--batches", type=int, default=50, help="how many are timed")
+    parser.add_argument("--steps", type=int, default=10, help="how many training steps are timed")
     arguments = parser.parse_args()
 
     objects = ObjectConfig(folder=arguments.objects)
     config = DataConfig(photos=arguments.photos, size=arguments.size, objects=objects)
     batches = iter(training_pairs(config, arguments.batch_size, seed=0))
-    began = time.perf_counter()
-    for _ in range(5):
-        next(batches)
-    print(f"{arguments.photos or 'the bundled photos'}, {arguments.size}x{arguments.size}")
-    print(f"first 5 batches of {arguments.batch_size}: {time.perf_counter() - began:.2f} s")
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(arguments.batches):
-        next(batches)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    pairs = arguments.batches * arguments.batch_size
     print(
-        f"then {pairs} pairs: {pairs / wall:.1f} pairs/s, {1000 * wall / pairs:.1f} ms wall and "
-        f"{1000 * cpu / pairs:.1f} ms CPU a pair, on {os.cpu_count()} cores"
+        f"{arguments.photos or 'the bundled photos'}, {arguments.size}x{arguments.size}, "
+        f"batches of {arguments.batch_size}, {os.cpu_count()} cores"
     )
+    made = _measure("pairs made", lambda: next(batches), arguments.batches, arguments.batch_size)
+    # Nothing makes pairs ahead while training is measured: the prefetched ones are there by then.
+    train = _train(next(batches))
+    trained = _measure("pairs trained", train, arguments.steps, arguments.batch_size)
+    print(f"making pairs is {trained[0] / made[0]:.1f} times as fast as training on them, ", end="")
+    print(f"and takes {made[1] / trained[1]:.0%} of its CPU time")
+
+
+def _train(batch: dict) -> Callable[[], tf.Tensor]:
+    """Returns a function that does one training step of the default network."""
+    config = Config()
+    model = build(config.model, config.train.precision)
+    optimizer = build_optimizer(config.train)
+    optimizer.build(model.trainable_variables)
+    step = build_train_step(model, optimizer, None, config.loss, tf.distribute.get_strategy())
+    return lambda: step(batch)[0].numpy()
+
+
+def _measure(name: str, run: Callable, count: int, batch_size: int) -> tuple[float, float]:
+    """Prints and returns the seconds a pair takes: on the clock, and of all cores together."""
+    for _ in range(_WARM_UP):
+        run()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        run()
+    pairs = count * batch_size
+    wall, cpu = (time.perf_counter() - wall) / pairs, (time.process_time() - cpu) / pairs
+    print(
+        f"{name}: {1 / wall:.1f} pairs/s, {1000 * wall:.1f} ms a pair; "
+        f"{1000 * cpu:.1f} ms CPU a pair",
+        flush=True,
+    )
+    return wall, cpu
 
 
 if __name__ == "__main__":

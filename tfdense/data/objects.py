@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfdense.config import ObjectConfig
 from tfdense.data.photos import ImageStore
-from tfdense.data.sampling import sample_affine
+from tfdense.data.sampling import compiled, sample_affine
 from tfdense.ops import warp
 
 Cutout = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -46,6 +46,7 @@ def photo_scene(source, target, flow) -> Scene:
     return Scene(source, target, flow, tf.zeros(source.shape[:2]), tf.zeros(source.shape[:2]))
 
 
+@compiled
 def visible(scene: Scene) -> tf.Tensor:
     """Tells where the flow is ground truth.
 
@@ -76,6 +77,12 @@ def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:
     to_cutout = _translation(-place)
     in_target = sample_affine(cutout, to_cutout, height, width)
     in_source = sample_affine(cutout, tf.matmul(to_cutout, tf.linalg.inv(motion)), height, width)
+    return _stack(scene, tf.cast(layer, tf.float32), in_source, in_target, motion)
+
+
+@compiled
+def _stack(scene: Scene, layer, in_source, in_target, motion) -> Scene:
+    height, width = scene.flow.shape[:2]
     foremost = in_target[..., 3:] >= 0.5
     return Scene(
         _over(in_source, scene.source),
@@ -200,7 +207,7 @@ def _random_object(seed, config: ObjectConfig, cutout: Cutout, size):
     cutout_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
     draw = tf.random.stateless_uniform([8], draw_seed)
     low, high = config.size
-    length = tf.cast(tf.round(size * (low + (high - low) * draw[0])), tf.int32)
+    length = tf.cast(tf.math.ceil(size * (low + (high - low) * draw[0])), tf.int32)
     image = cutout(cutout_seed, length)
     centre = draw[1:3] * size
     signed = 2.0 * draw[3:7] - 1.0
@@ -228,7 +235,7 @@ def _over(front, image) -> tf.Tensor:
 
 
 def _mark(alpha, layer, layers) -> tf.Tensor:
-    marked = tf.where(alpha >= 1 - _TRACE, tf.cast(layer, tf.float32), -1.0)
+    marked = tf.where(alpha >= 1 - _TRACE, layer, -1.0)
     return tf.where(alpha <= _TRACE, layers, marked)
 
 

@@ -8,9 +8,10 @@ from tfdense.config import DataConfig
 from tfdense.data.objects import Cutout, add_random_objects, photo_scene, visible
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.photometry import random_photometry
-from tfdense.data.sampling import sample_affine, sample_mirrored
+from tfdense.data.photos import largest_area
+from tfdense.data.sampling import sample_mirrored
 from tfdense.data.warps import random_warp, warp_flow
-from tfdense.geometry import flow_to_map
+from tfdense.geometry import flow_to_map, pixel_grid
 
 
 class View(NamedTuple):
@@ -29,7 +30,7 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     """Makes a training pair.
 
     Args:
-        photo: uint8 [height, width, 3], any size.
+        photo: uint8 [height, width, 3], of at most `photos.largest_area` pixels.
         seed: int [2]; the pair depends on nothing else that is random.
         config: the ranges.
         cutout: draws what moving objects look like.
@@ -46,11 +47,14 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     )
     displacement = random_perturbation(perturbation_seed, config.perturbation, config.size)
     flow = warp_flow(random_warp(warp_seed, config.warp, strength), displacement)
-    photo = tf.cast(photo, tf.float32)
     view = random_view(view_seed, flow, tf.shape(photo)[1::-1], config)
-    to_photo = tf.concat([tf.linalg.diag(view.scale), view.origin[:, None]], axis=1)
-    source = sample_affine(photo, to_photo, config.size, config.size, fill="NEAREST")
-    target = sample_mirrored(photo, view.origin + view.scale * flow_to_map(flow))
+
+    def sample(positions):
+        positions = view.origin + view.scale * positions
+        return sample_mirrored(photo, positions, largest_area(config.size))
+
+    source = sample(pixel_grid(config.size, config.size))
+    target = sample(flow_to_map(flow))
     scene = photo_scene(source, target, flow)
     scene = add_random_objects(scene, object_seed, config.objects, cutout)
     source, target = scene.source, scene.target

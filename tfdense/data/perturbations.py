@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfdense.config import PerturbationConfig
 
-# Distance between the nodes of the noise: far below the blur that follows.
-_NOISE_STEP = 8
+# The noise stands on nodes much closer to each other than the blur that follows is wide.
+_NOISE_NODES = 33
 
 
 def elastic_field(noise, deviation, strength, size) -> tf.Tensor:
@@ -76,8 +76,7 @@ def random_perturbation(seed, config: PerturbationConfig, size) -> tf.Tensor:
         e, float32 [size, size, 2], in pixels.
     """
     seeds = tf.unstack(tf.random.split(seed, 5))
-    nodes = max(size // _NOISE_STEP, 2) + 1
-    noise = tf.random.stateless_uniform([nodes, nodes, 2], seeds[0], -1.0, 1.0)
+    noise = tf.random.stateless_uniform([_NOISE_NODES, _NOISE_NODES, 2], seeds[0], -1.0, 1.0)
     deviation = tf.random.stateless_uniform([], seeds[1], *config.smoothness) * size
     strength = tf.random.stateless_uniform([], seeds[2], *config.strength) * size
     fewest, most = config.count

@@ -126,6 +126,11 @@ def bundled_pair() -> tuple[Path, Path]:
     return _FOLDER / "pair" / "source.jpg", _FOLDER / "pair" / "target.jpg"
 
 
+def largest_area(size: int) -> int:
+    """Returns how many pixels a photo for pairs of a given size has at most."""
+    return _LARGEST_ASPECT * round(_WORKING_SIZE * size) ** 2
+
+
 def photo_decoder(size: int) -> Callable[[Path], np.ndarray]:
     """Returns a function that reads a photo and reduces it for pairs of a given size."""
     longest_short_side = round(_WORKING_SIZE * size)

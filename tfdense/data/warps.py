@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.config import WarpConfig
+from tfdense.data.sampling import compiled
 from tfdense.geometry import flow_to_map, map_to_flow
 
 # The splines' control points, x slow and y fast.
@@ -40,6 +41,7 @@ def denormalise(points, height, width) -> tf.Tensor:
     return (points + 1.0) * tf.constant([(width - 1) / 2.0, (height - 1) / 2.0])
 
 
+@compiled
 def warp_flow(warp: Warp, displacement) -> tf.Tensor:
     """Returns the flow of a warp whose argument is displaced first: ``warp(p + e(p)) - p``.
 
@@ -62,7 +64,8 @@ def warp_points(warp: Warp, points) -> tf.Tensor:
     bent = tf.reduce_any(tf.not_equal(warp.spline, 0.0))
     points = tf.cond(bent, lambda: points + _spline(warp.spline, points), lambda: points)
     mapped = tf.matmul(points, warp.homography[:, :2], transpose_b=True) + warp.homography[:, 2]
-    return tf.reshape(mapped[:, :2] / mapped[:, 2:], shape)
+    # A bent target can reach beyond the horizon; what lies there has no match.
+    return tf.reshape(mapped[:, :2] / tf.maximum(mapped[:, 2:], 1e-3), shape)
 
 
 def spline_weights(displacements) -> tf.Tensor:
