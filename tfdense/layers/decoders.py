@@ -35,7 +35,7 @@ class FlowDecoder(keras.layers.Layer):
         self.conv_3 = block("conv_3", 64)
         self.conv_4 = block("conv_4", 32, activate=False)
         self.skip_2 = skip("skip_2", 32)
-        self.predict_flow = _flow_convolution("predict_flow", self.dtype_policy)
+        self.predict_flow = _flow_convolution("predict_flow")
 
     def build(self, input_shape):
         def with_channels(channels):
@@ -79,7 +79,7 @@ class RefinementNetwork(keras.layers.Layer):
             )
             for number, (filters, dilation) in enumerate(self._FILTERS_AND_DILATIONS, start=1)
         ]
-        self.predict_flow = _flow_convolution("predict_flow", self.dtype_policy)
+        self.predict_flow = _flow_convolution("predict_flow")
 
     def build(self, features_shape, flow_shape=None):
         channels = features_shape[-1] + 2
@@ -129,7 +129,7 @@ def _bilinear_kernel(shape, dtype=None):
     return kernel[..., None, None] * tf.eye(2, dtype=dtype)
 
 
-def _flow_convolution(name, dtype):
+def _flow_convolution(name):
     return keras.layers.Conv2D(
-        2, 3, padding="same", kernel_initializer="he_normal", name=name, dtype=dtype
+        2, 3, padding="same", kernel_initializer="he_normal", name=name, dtype="float32"
     )

@@ -31,8 +31,8 @@ class VGG16Pyramid(keras.layers.Layer):
     Call:
         images: normalised, [batch, height, width, 3].
         stride: of the coarsest features wanted, 8 or 16.
-        Returns features after pooling as a dict: stride (4, 8 and, if wanted, 16) -> [batch,
-        height / stride, width / stride, 128, 256 or 512].
+        Returns features after pooling as a dict: stride (4, 8 and, if wanted, 16) -> float32
+        [batch, height / stride, width / stride, 128, 256 or 512].
     """
 
     def __init__(self, **kwargs):
@@ -67,7 +67,7 @@ class VGG16Pyramid(keras.layers.Layer):
             if level > 0:
                 x = tf.nn.max_pool2d(x, 2, 2, "VALID")
             if level > 1:
-                features[2**level] = x
+                features[2**level] = tf.cast(x, tf.float32)
         return features
 
 

@@ -128,7 +128,8 @@ class PDCNet(keras.Model):
         level2, features = self._correct(self.level2, fine, 8, flow, level3, training)
 
         flow, features = self.deconv2(level2["flow"]), self.upfeat2(features)
-        level1, _ = self._correct(self.level1, fine, 4, flow, level2, training, [features])
+        features = [tf.cast(features, tf.float32)]
+        level1, _ = self._correct(self.level1, fine, 4, flow, level2, training, features)
 
         final = {name: resize_bilinear(value, target_size) for name, value in level1.items()}
         scale = tf.stack([target_size[1] / size[1], target_size[0] / size[0]])
