@@ -184,6 +184,9 @@ class DataConfig:
 
     Attributes:
         photos: folder of training photos, searched recursively; None takes the bundled ones.
+            They are reduced to a short side of 1.5 `size` and kept in memory up to 1 GiB (about
+            1800 photos at size 256); those beyond are decoded for every pair, so a larger folder
+            is better reduced beforehand.
         validation_photos: folder of held-out photos. None takes the bundled ones if `photos` is
             None too, else holds out `validation_share` of `photos`.
         validation_share: share of `photos` that is held out, chosen by the files' names.

@@ -23,6 +23,9 @@ multiplied by alpha, and alpha 0..1."""
 # A pixel belongs to one layer alone if all others have at most this share of it.
 _TRACE = 1 / 255
 
+# Sides of a random convex shape.
+_SIDES = 5
+
 
 class Scene(NamedTuple):
     """A pair under construction.
@@ -198,21 +201,17 @@ def random_shape(seed, length) -> tf.Tensor:
     return tf.clip_by_value(tf.minimum(tf.reduce_max(inwards, axis=-1), border), 0.0, 1.0)
 
 
-# Sides of a random convex shape.
-_SIDES = 5
-
-
 def _random_object(seed, config: ObjectConfig, cutout: Cutout, size):
     """Draws (cut-out, place, motion), see `add_object`."""
     cutout_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
-    draw = tf.random.stateless_uniform([8], draw_seed)
+    draw = tf.random.stateless_uniform([10], draw_seed)
     low, high = config.size
     length = tf.cast(tf.math.ceil(size * (low + (high - low) * draw[0])), tf.int32)
     image = cutout(cutout_seed, length)
     centre = draw[1:3] * size
     signed = 2.0 * draw[3:7] - 1.0
-    anywhere = tf.random.stateless_uniform([2], draw_seed + 1) * size - centre
-    shift = tf.where(draw[7] < config.nudge_probability, signed[:2] * config.nudge, anywhere)
+    anywhere = draw[7:9] * size - centre
+    shift = tf.where(draw[9] < config.nudge_probability, signed[:2] * config.nudge, anywhere)
     angle = signed[2] * math.radians(config.rotation)
     motion = object_motion(shift, angle, signed[3] * config.log_scale, size, size)
     # Whole pixels, so that the object is as sharp in the target as its photo.

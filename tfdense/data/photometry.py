@@ -50,8 +50,9 @@ def blur(image, deviation, largest_deviation) -> tf.Tensor:
         deviation: of the Gaussian, in pixels.
         largest_deviation: number that bounds it: the kernel reaches three times as far.
     """
-    radius = math.ceil(3 * largest_deviation)
-    kernel = tf.exp(-0.5 * (tf.range(-radius, radius + 1, dtype=tf.float32) / deviation) ** 2)
+    radius = min(math.ceil(3 * largest_deviation), min(image.shape[:2]) - 1)
+    distance = tf.range(-radius, radius + 1, dtype=tf.float32)
+    kernel = tf.exp(-0.5 * (distance / tf.maximum(deviation, 1e-3)) ** 2)
     kernel /= tf.reduce_sum(kernel)
     planes = tf.transpose(image, [2, 0, 1])[..., None]
     planes = tf.pad(planes, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "REFLECT")

@@ -18,6 +18,9 @@ from tfdense.geometry import flow_to_map, map_to_flow
 CONTROL_POINTS = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)], np.float32)
 CORNERS = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)], np.float32)
 
+# Depth of a target corner relative to that of the centre.
+_NEAREST_HORIZON = 0.2
+
 
 class Warp(NamedTuple):
     """A point p goes to ``homography(p + spline(p))``.
@@ -143,10 +146,6 @@ def random_affine(seed, config: WarpConfig, strength) -> tf.Tensor:
 def random_displacements(seed, config: WarpConfig, strength) -> tf.Tensor:
     """Draws how far the control points of a spline move, [9, 2]."""
     return tf.random.stateless_normal([9, 2], seed) * config.control_point_deviation * strength
-
-
-# Depth of a target corner relative to that of the centre.
-_NEAREST_HORIZON = 0.2
 
 
 def _rotation(angle) -> tf.Tensor:
