@@ -45,10 +45,12 @@ def test_local_scores_equal_brute_force(size, known):
     np.testing.assert_allclose(score(filters, features), expected, atol=1e-12)
 
 
-def test_distances_are_those_between_tile_and_window():
-    distance, within = tiling.distances()
+def test_displacements_lead_from_the_tile_to_its_window():
+    indices = tiling.displacement_indices()
     # The tile's position (1, 2) lies at (5, 6) of its window.
-    row, column = 1 * 8 + 2, 3 * 16 + 9
-    assert distance[row, column] == pytest.approx(np.hypot(3 - 5, 9 - 6))
-    assert within.sum() == 64 * 81
-    assert distance[within > 0].max() == pytest.approx(np.hypot(4, 4))
+    position = 1 * 8 + 2
+    assert indices[position, 5 * 16 + 6] == 40
+    assert indices[position, 3 * 16 + 9] == (3 - 5 + 4) * 9 + (9 - 6 + 4)
+    assert indices[position, 5 * 16 + 11] == 81
+    for row in indices:
+        assert sorted(row[row < 81]) == list(range(81))

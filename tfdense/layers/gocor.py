@@ -127,7 +127,10 @@ class GlobalGOCor(_GOCor):
 
     def optimize(self, filters, target, source, grid):
         """Descends from `filters`; all [batch, positions, channels], on a grid (height, width)."""
-        label, weight, slope_below = self.radial(_grid_distances(*grid))
+        distances, indices = _grid_distances(*grid)
+        label, weight, slope_below = (
+            tf.gather(values, indices) for values in self.radial(distances)
+        )
         step, regularization = self.descent()
         regularize = functools.partial(self._regularize, grid=grid)
         scores = tf.matmul(filters, target, transpose_b=True)
@@ -207,9 +210,12 @@ class LocalGOCor(_GOCor):
 
     def parameters(self) -> tuple:
         """Returns what `optimize_local` takes."""
-        distance, within = tiling.distances()
-        label, weight, slope_below = self.radial(distance)
-        return (*self.descent(), label, weight * within, slope_below)
+        steps = np.arange(-tiling.RADIUS, tiling.RADIUS + 1)
+        functions = self.radial(np.hypot(steps[:, None], steps).ravel())
+        # Beyond the radius all three are zero, the importance above all.
+        functions = [tf.pad(values, [[0, 1]]) for values in functions]
+        indices = tiling.displacement_indices()
+        return (*self.descent(), *(tf.gather(values, indices) for values in functions))
 
     def compute_output_shape(self, target_shape, source_shape=None):
         scores = (*target_shape[:3], (2 * tiling.RADIUS + 1) ** 2)
@@ -268,10 +274,16 @@ def radial_basis(distance) -> np.ndarray:
     return np.where(bins == _BINS - 1, last, inner).astype(np.float32)
 
 
-def _grid_distances(height: int, width: int) -> np.ndarray:
-    """Euclidean distances between all positions of a grid, row-major, [positions, positions]."""
-    positions = np.stack(np.mgrid[:height, :width], axis=-1).reshape(-1, 2)
-    return np.linalg.norm(positions[:, None] - positions, axis=-1)
+def _grid_distances(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distances that occur on a grid, and which is that of each two positions.
+
+    Returns:
+        Euclidean distances [height * width], and indices into them [positions, positions],
+        positions in row-major order.
+    """
+    rows, columns = np.divmod(np.arange(height * width), width)
+    indices = np.abs(rows[:, None] - rows) * width + np.abs(columns[:, None] - columns)
+    return np.hypot(rows, columns), indices.astype(np.int32)
 
 
 def _slope(scores, slope_below):

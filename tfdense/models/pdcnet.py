@@ -108,12 +108,7 @@ class PDCNet(keras.Model):
         images = [tf.cast(inputs[name], tf.float32) for name in ("target", "source")]
         target_size = spatial_size(images[0])
         size = working_size(*target_size)
-        coarse_pyramid = self.pyramid_256 or self.pyramid
-        coarse = [
-            coarse_pyramid(normalize(resize_area(image, (_COARSE_SIZE, _COARSE_SIZE))))
-            for image in images
-        ]
-        fine = [self.pyramid(normalize(_resized(image, size)), stride=8) for image in images]
+        coarse, fine = self._features(images, size)
 
         target, source = (_unit_length(features[16]) for features in coarse)
         scores = self.global_gocor(target, source)
@@ -138,11 +133,29 @@ class PDCNet(keras.Model):
             level["image_size"] = tf.constant([_COARSE_SIZE, _COARSE_SIZE])
         return {**final, "levels": [level4, level3, level2, level1]}
 
+    def _features(self, images, size) -> tuple[list[dict], list[dict]]:
+        """Returns the pyramids of the images at 256x256 and at the size worked at."""
+        coarse_pyramid = self.pyramid_256 or self.pyramid
+        coarse, fine, former = [], [], []
+        # One after the other, the large ones first: at once they would take twice the memory.
+        for image in images:
+            with tf.control_dependencies(former):
+                fine.append(self.pyramid(normalize(_resized(image, size)), stride=8))
+            former = [fine[-1][8]]
+        for image in images:
+            with tf.control_dependencies(former):
+                reduced = resize_area(image, (_COARSE_SIZE, _COARSE_SIZE))
+                coarse.append(coarse_pyramid(normalize(reduced)))
+            former = [coarse[-1][16]]
+        return coarse, fine
+
     def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
         """Compares the target with the source, warped by the flow so far, and corrects the flow."""
         target, source = (pyramid[stride] for pyramid in pyramids)
         warped = warp.bilinear(source, flow / stride)
         mixture = tf.concat([coarser["log_variance"], coarser["logits"]], axis=-1)
+        with tf.control_dependencies([warped]):
+            target = tf.identity(target)
         return level(
             *self.local_gocor(target, warped),
             flow,

@@ -83,17 +83,18 @@ def displacements(scores) -> tf.Tensor:
     return tf.reshape(picked, [-1, TILE * TILE, columns.shape[1]])
 
 
-def distances() -> tuple[np.ndarray, np.ndarray]:
-    """Returns how far each position of a window lies from each position of its tile.
+def displacement_indices() -> np.ndarray:
+    """Tells which displacement leads from each position of a tile to each of its window.
 
     Returns:
-        Euclidean distance, and whether both coordinates are within the radius: [64, 256] each.
+        Integers [64, 256]: 0 to 80, dx fast, or 81 beyond the radius.
     """
     tile = RADIUS + np.stack(np.mgrid[:TILE, :TILE], axis=-1).reshape(-1, 1, 2)
     window = np.stack(np.mgrid[:WINDOW, :WINDOW], axis=-1).reshape(1, -1, 2)
-    offset = window - tile
-    within = np.all(np.abs(offset) <= RADIUS, axis=-1)
-    return np.linalg.norm(offset, axis=-1).astype(np.float32), within.astype(np.float32)
+    steps = window - tile + RADIUS
+    side = 2 * RADIUS + 1
+    near = np.all((steps >= 0) & (steps < side), axis=-1)
+    return np.where(near, steps[..., 0] * side + steps[..., 1], side**2).astype(np.int32)
 
 
 def _blocks(x, margin: int) -> tf.Tensor:
