@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.losses import masked_likelihood, pyramid_likelihood, resize_ground_truth
+from tfdense.losses import (
+    masked_likelihood,
+    matching_likelihood,
+    pyramid_likelihood,
+    resize_ground_truth,
+)
 from tfdense.mixture import LaplaceMixture
 
 MIXTURE = LaplaceMixture(maximum_variance=256.0**2)
@@ -96,6 +101,22 @@ def test_resized_pixels_are_valid_where_all_their_neighbours_are():
     resized, valid = resize_ground_truth(flow, mask, (2, 2), rescale=True)
     np.testing.assert_array_equal(resized[0, ..., 0], np.full((2, 2), 4.0))
     np.testing.assert_array_equal(valid[0], [[0, 1], [1, 1]])
+
+
+def test_matching_reads_the_cell_of_the_true_match():
+    generator = np.random.default_rng(3)
+    logits = generator.normal(size=(1, 2, 3, 6)).astype(np.float32)
+    log_probability = tf.nn.log_softmax(logits)
+    # Cells of 4 px; all of the target lies one cell to the left of where it is in the source.
+    flow = np.zeros((1, 8, 12, 2), np.float32)
+    flow[..., 0] = 4.0
+    flow[0, :4, :4] = [9.0, 3.0]  # to (9 + 1.5, 3 + 1.5): column 2, row 1
+    mask = np.ones((1, 8, 12), np.float32)
+    flow[0, 4:, 4:8], mask[0, 4:, 4:8] = 1e9, 0
+    matches = {(0, 0): 5, (0, 1): 2, (1, 0): 4}  # the last column leaves the source
+    expected = -np.mean([log_probability[0, y, x, cell] for (y, x), cell in matches.items()])
+    loss = matching_likelihood(log_probability, flow, mask)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_weight_for_each_level():

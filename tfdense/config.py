@@ -210,12 +210,14 @@ class LossConfig:
     """The mixture likelihood over the levels of the network.
 
     Attributes:
+        matching_weight: of the likelihood of the true cell, where a network matches whole images.
         level_weights: one for each level, coarse to fine.
         resolution: ``level`` compares with the ground truth resized to each level's grid,
             ``full`` resizes the estimate to the ground truth.
         reduction: ``mean`` over the valid pixels of a level, or ``sum`` (the original's).
     """
 
+    matching_weight: float = Field(1.0, ge=0)
     level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"

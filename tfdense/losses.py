@@ -1,11 +1,11 @@
-"""The objective: the negative log-likelihood of the true flow over the levels of a network."""
+"""The objective: how unlikely a network holds the true flow to be, over all of its levels."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
 
-from tfdense.geometry import resize_bilinear, resize_flow, spatial_size
+from tfdense.geometry import flow_to_map, resize_bilinear, resize_flow, spatial_size
 from tfdense.mixture import Mixture
 
 
@@ -82,6 +82,35 @@ def pyramid_likelihood(
             level_flow, level_mask = resize_ground_truth(level_flow, level_mask, size)
         loss += weight * masked_likelihood(mixture, estimate, level_flow, level_mask, reduction)
     return loss
+
+
+def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
+    """Returns the negative log-probability of the source cells that hold the true matches.
+
+    It trains the features that are matched over the whole image: the likelihood of the flow alone
+    has no gradient towards a match far from the one found (as in LoFTR, equation 5).
+
+    Args:
+        log_probability: of each source cell, [batch, rows, columns, rows * columns], row by row.
+        flow: true flow, [batch, height, width, 2].
+        mask: [batch, height, width], 1 where it is valid.
+
+    Returns:
+        A scalar, the mean over the valid cells of the batch.
+    """
+    rows, columns = log_probability.shape[1:3]
+    image_size = spatial_size(flow)
+    flow, mask = resize_ground_truth(flow, mask, (rows, columns))
+    cell_size = tf.constant([image_size[1] / columns, image_size[0] / rows], tf.float32)
+    cell = tf.round(flow_to_map(flow / cell_size))
+    mask *= tf.cast(tf.reduce_all((cell >= 0) & (cell < [columns, rows]), axis=-1), tf.float32)
+    # Whatever an invalid pixel's flow is, its index has to be one that can be gathered.
+    x, y = (
+        tf.cast(tf.clip_by_value(cell[..., axis], 0.0, size - 1.0), tf.int32)
+        for axis, size in ((0, columns), (1, rows))
+    )
+    likelihood = -tf.gather(log_probability, y * columns + x, batch_dims=3)
+    return tf.reduce_sum(likelihood * mask) / (tf.reduce_sum(mask) + 1e-6)
 
 
 def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

@@ -31,7 +31,7 @@ def test_global_matching_finds_a_permutation():
     order = np.stack([generator.permutation(24)[:15] for _ in range(2)])
     target = np.take_along_axis(source.reshape(2, 24, 64), order[..., None], axis=1)
     matching = GlobalMatching(window=0.3)
-    flow, certainty = matching(target.reshape(2, 3, 5, 64), source)
+    flow, certainty, _ = matching(target.reshape(2, 3, 5, 64), source)
 
     y, x = np.divmod(order.reshape(2, 3, 5), 6)
     grid_x, grid_y = np.meshgrid(np.arange(5), np.arange(3))
@@ -45,7 +45,7 @@ def test_global_matching_finds_a_permutation():
 
 def test_global_matching_of_equal_features_is_uncertain():
     features = tf.ones([1, 4, 6, 8])
-    _, certainty = GlobalMatching()(features, features)
+    _, certainty, _ = GlobalMatching()(features, features)
     np.testing.assert_allclose(certainty[..., 0], np.full((1, 4, 6), 1 / 24), rtol=1e-4)
     np.testing.assert_allclose(certainty[..., 2], np.ones((1, 4, 6)), rtol=1e-4)
 
@@ -55,7 +55,7 @@ def test_global_matching_is_precise_to_a_fraction_of_a_cell():
     source = np.full((1, 1, 12, 2), -1.0, np.float32)
     source[0, 0, 3] = source[0, 0, 4] = 1.0
     source[0, 0, 11] = 0.98
-    flow, _ = GlobalMatching(window=1.0)(np.ones((1, 1, 1, 2), np.float32), source)
+    flow, _, _ = GlobalMatching(window=1.0)(np.ones((1, 1, 1, 2), np.float32), source)
     # Cell 3 is the maximum; cell 4, a standard deviation away, is as likely.
     weight = np.exp(-0.5)
     np.testing.assert_allclose(flow[0, 0, 0], [3 + weight / (1 + weight), 0], atol=1e-3)
@@ -65,7 +65,7 @@ def test_global_matching_learns_its_temperature():
     source, target = random_features((1, 3, 4, 8)), random_features((1, 3, 4, 8), seed=1)
     matching = GlobalMatching()
     with tf.GradientTape() as tape:
-        flow, _ = matching(target, source)
+        flow, _, _ = matching(target, source)
         loss = tf.reduce_sum(flow**2)
     (gradient,) = tape.gradient(loss, matching.trainable_variables)
     assert np.isfinite(gradient)
@@ -74,7 +74,7 @@ def test_global_matching_learns_its_temperature():
 
 def test_global_matching_computes_in_float32_under_mixed_precision():
     features = random_features((1, 3, 4, 8))
-    flow, certainty = GlobalMatching(dtype="mixed_float16")(features, features)
+    flow, certainty, _ = GlobalMatching(dtype="mixed_float16")(features, features)
     assert flow.dtype == certainty.dtype == tf.float32
 
 

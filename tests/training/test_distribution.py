@@ -16,10 +16,11 @@ from tfdense.training.records import read_metrics
 from tfdense.training.trainer import Trainer
 
 half = tf.config.LogicalDeviceConfiguration()
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
-config = load_config(None, ["model.options.radius=1", "data.size=64", "train.batch_size=2", "train.steps=3",
-    "train.warmup_steps=0", "train.log_every=1", "train.validation_pairs=2"])
-losses = []
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [half, half])
+config = load_config(None, ["model.options.radius=1", "data.size=64", "train.batch_size=4",
+    "train.steps=3", "train.warmup_steps=0", "train.log_every=1", "train.validation_pairs=2"])
+curves = []
 for name, strategy in [
     ("one", tf.distribute.OneDeviceStrategy("CPU:0")),
     ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])),
@@ -27,10 +28,13 @@ for name, strategy in [
     folder = Path(sys.argv[1]) / name
     folder.mkdir()
     Trainer(config, folder, strategy).train()
-    losses.append([float(r["loss"]) for r in read_metrics(folder / "metrics.csv") if r["loss"]])
-print(losses)
-for one, two in zip(*losses, strict=True):
-    assert abs(one - two) < 1e-3 * one
+    rows = [row for row in read_metrics(folder / "metrics.csv") if row["loss"]]
+    curves.append([(float(row["loss"]), float(row["gradient_norm"])) for row in rows])
+print(curves)
+# Adam amplifies rounding in its first steps, so the later ones agree less closely.
+for one, two, bound in zip(*curves, [1e-4, 1e-2, 1e-2], strict=True):
+    assert abs(one[0] - two[0]) < bound * one[0]
+assert abs(curves[0][0][1] - curves[1][0][1]) < 1e-3 * curves[0][0][1]
 """
 
 

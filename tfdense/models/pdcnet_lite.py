@@ -43,7 +43,7 @@ class PDCNetLite(keras.Model):
         decoder_channels: tuple[tuple[int, ...], ...] = ((128, 96, 96), (96, 80, 64), (64, 48, 48)),
         radius: int = 4,
         maximum_variance: float = 256.0**2,
-        train_backbone: bool = False,
+        train_backbone: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,7 +68,7 @@ class PDCNetLite(keras.Model):
             for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
         ]
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Matches two images.
 
         Args:
@@ -77,7 +77,9 @@ class PDCNetLite(keras.Model):
 
         Returns:
             {"flow": [batch, height, width, 2], in px, "log_variance" and "logits":
-            [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4}, float32.
+            [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4,
+            "matching": log-probability of each source cell at stride 16, [batch, height / 16,
+            width / 16, cells]}, float32.
 
         Raises:
             InputError: if the sides are known and do not fit.
@@ -89,7 +91,7 @@ class PDCNetLite(keras.Model):
                 f"{self.minimum_size} px. Received: {inputs['target'].shape}"
             )
         targets, sources = self._features(inputs["target"]), self._features(inputs["source"])
-        matched, certainty = self.global_matching(targets[0], sources[0])
+        matched, certainty, matching = self.global_matching(targets[0], sources[0])
         flow, state = matched * _STRIDES[0], None
         raw = tf.concat([tf.ones_like(certainty[..., :1]) * 6.0, tf.zeros_like(flow)], axis=-1)
         levels = []
@@ -103,13 +105,13 @@ class PDCNetLite(keras.Model):
             flow = tf.stop_gradient(flow)
             correlation = self.correlation(target, source, flow / stride)
             evidence = [target, correlation, raw, certainty if state is None else state]
-            state, correction = decoder(evidence)
+            state, correction = decoder(evidence, training=training)
             flow += correction[..., :2] * stride
             raw += correction[..., 2:]
             levels.append(self._level(flow, raw))
         image_size = spatial_size(inputs["target"])
         final = self._level(resize_bilinear(flow, image_size), resize_bilinear(raw, image_size))
-        return {**final, "levels": levels}
+        return {**final, "levels": levels, "matching": matching}
 
     def load_backbone_weights(self) -> None:
         """Loads the ImageNet weights of the pyramid that come with the package."""
@@ -150,17 +152,25 @@ class LevelDecoder(keras.layers.Layer):
     """Decodes the evidence of one level into a correction of flow and mixture.
 
     Attributes:
-        channels: of its convolutions: one 1x1, then 3x3 ones.
+        channels: of its convolutions, one 1x1, then 3x3 ones, each normalised over the batch.
     """
 
     def __init__(self, channels: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
-        first, *others = self.channels
-        self.convolutions = [keras.layers.Conv2D(first, 1, activation="relu", name="mix")]
-        self.convolutions += [
-            keras.layers.Conv2D(n, 3, padding="same", activation="relu", name=f"convolution_{i}")
-            for i, n in enumerate(others)
+        self.convolutions = [
+            keras.layers.Conv2D(
+                n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}"
+            )
+            for i, n in enumerate(self.channels)
+        ]
+        self.normalisations = [
+            keras.layers.BatchNormalization(
+                momentum=0.95,  # at which the statistics settle within some hundred steps
+                synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+                name=f"normalisation_{i}",
+            )
+            for i in range(len(self.channels))
         ]
         # Near zero: the untrained network answers with the global match.
         self.correction = keras.layers.Conv2D(
@@ -172,19 +182,20 @@ class LevelDecoder(keras.layers.Layer):
             name="correction",
         )
 
-    def call(self, evidence):
+    def call(self, evidence, training=None):
         """Decodes.
 
         Args:
             evidence: a list of [batch, height, width, ...] tensors.
+            training: whether to normalise by the batch's own statistics.
 
         Returns:
             The hidden state [batch, height, width, channels[-1]], and the correction, float32
             [batch, height, width, 5]: flow in cells, raw log-variance, two logits.
         """
         x = tf.concat([tf.cast(part, self.compute_dtype) for part in evidence], axis=-1)
-        for convolution in self.convolutions:
-            x = convolution(x)
+        for convolution, normalise in zip(self.convolutions, self.normalisations, strict=True):
+            x = tf.nn.relu(normalise(convolution(x), training=training))
         return x, self.correction(x)
 
     def get_config(self):

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.config import LossConfig
-from tfdense.losses import pyramid_likelihood
+from tfdense.losses import matching_likelihood, pyramid_likelihood
 
 
 def distribution_strategy() -> tf.distribute.Strategy:
@@ -26,15 +26,19 @@ def distribution_strategy() -> tf.distribute.Strategy:
 def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
     """Returns the loss of a batch, the mean over its pairs."""
     output = model({"source": batch["source"], "target": batch["target"]}, training=True)
-    return pyramid_likelihood(
+    flow, mask = batch["flow"], batch["mask"]
+    loss = pyramid_likelihood(
         model.mixture,
         output["levels"],
-        batch["flow"],
-        batch["mask"],
+        flow,
+        mask,
         config.level_weights,
         config.resolution,
         config.reduction,
     )
+    if "matching" in output:
+        loss += config.matching_weight * matching_likelihood(output["matching"], flow, mask)
+    return loss
 
 
 def build_train_step(
