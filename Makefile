@@ -34,6 +34,17 @@ test: setup
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+# The operations against TensorFlow Addons, which runs under TensorFlow 2.15 and Python 3.9 to 3.11.
+test-addons:
+	@for python in python3.11 python3.10 python3.9; do \
+		if $$python -c "" 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	test -n "$$found" || { echo "test-addons needs Python 3.9, 3.10 or 3.11; none was found." >&2; exit 1; }; \
+	test -x .venv-addons/bin/python || $$found -m venv .venv-addons
+	.venv-addons/bin/pip install --quiet --requirement requirements-addons.txt
+	.venv-addons/bin/pip install --quiet --no-deps --ignore-requires-python --editable .
+	.venv-addons/bin/python -m pytest tests/addons
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
