@@ -4,8 +4,6 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := runs/demo
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
-
 .PHONY: setup demo test test-slow test-addons lint format
 
 setup: $(READY)

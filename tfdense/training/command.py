@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tfdense.config import Config, load_config
 from tfdense.errors import InputError
+from tfdense.startup import import_tensorflow
 
 _RUNS = Path("runs")
 
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder = arguments.resume
         config = _resumed_config(arguments, overrides)
 
+    import_tensorflow()
     from tfdense.training.trainer import Trainer
 
     trainer = Trainer(config, folder)
