@@ -96,7 +96,7 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
         mask: [batch, height, width], 1 where it is valid.
 
     Returns:
-        A scalar, the mean over the valid cells of the batch.
+        A scalar, the mean over the batch of the mean over the valid cells of each pair.
     """
     rows, columns = log_probability.shape[1:3]
     image_size = spatial_size(flow)
@@ -110,7 +110,8 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
         for axis, size in ((0, columns), (1, rows))
     )
     likelihood = -tf.gather(log_probability, y * columns + x, batch_dims=3)
-    return tf.reduce_sum(likelihood * mask) / (tf.reduce_sum(mask) + 1e-6)
+    total = tf.reduce_sum(likelihood * mask, axis=[1, 2])
+    return tf.reduce_mean(total / (tf.reduce_sum(mask, axis=[1, 2]) + 1e-6))
 
 
 def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
