@@ -8,10 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.errors import InputError
+from tfdense.geometry import spatial_size
 
 _MEAN = np.array([0.485, 0.456, 0.406])
 _DEVIATION = np.array([0.229, 0.224, 0.225])
 _KERAS_MEAN = np.array([123.68, 116.779, 103.939])
+_STRIPS = 4
 _BLOCKS = ((64,), (64,), (128, 128), (256, 256, 256), (512, 512, 512))
 
 
@@ -59,16 +61,33 @@ class VGG16Pyramid(keras.layers.Layer):
 
     def call(self, images, stride=16):
         features = {}
-        x = images
-        convolutions = iter(self.convolutions)
-        for level, block in enumerate(_BLOCKS[: int(math.log2(stride)) + 1]):
-            for _ in block:
+        x = self._first_blocks(images)
+        convolutions = iter(self.convolutions[2:])
+        for level in range(2, int(math.log2(stride)) + 1):
+            for _ in _BLOCKS[level]:
                 x = next(convolutions)(x)
-            if level > 0:
-                x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-            if level > 1:
-                features[2**level] = tf.cast(x, tf.float32)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+            features[2**level] = tf.cast(x, tf.float32)
         return features
+
+    def _first_blocks(self, images):
+        """The two convolutions at full resolution, strip by strip of the image.
+
+        Their outputs would be the largest tensors of all. A strip is two rows larger than what is
+        kept of it, so that its borders do not matter.
+        """
+        height, _ = spatial_size(images)
+        strips = []
+        for k in range(_STRIPS):
+            first, last = k == 0, k == _STRIPS - 1
+            start, end = (2 * (i * height // (2 * _STRIPS)) for i in (k, k + 1))
+            with tf.control_dependencies(strips[-1:]):
+                x = images[:, start if first else start - 2 : end if last else end + 2]
+            for convolution in self.convolutions[:2]:
+                x = convolution(x)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+            strips.append(x[:, None if first else 1 : None if last else -1])
+        return tf.concat(strips, axis=1)
 
 
 def imagenet_weights(source: str = "imagenet") -> list[np.ndarray]:
