@@ -1,7 +1,6 @@
 """``tfdense export``: writes a network for a server or a device."""
 
 import argparse
-import logging
 import sys
 
 from tfdense.startup import import_tensorflow
@@ -47,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 1 if the written file answered differently than Keras and was not kept.
     """
     import_tensorflow()
+    import absl.logging
+
     # It would warn that no gradients are exported.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    absl.logging.set_verbosity(absl.logging.ERROR)
     from tfdense import exporting
 
     try:
