@@ -1,0 +1,68 @@
+"""Pairs from flows and homographies, and their scaling."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense.errors import InputError
+from tfdense.evaluation import pairs
+
+
+def image(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_dense_pair_takes_the_valid_pixels():
+    flow = np.arange(12.0).reshape(2, 3, 2)
+    valid = np.array([[False, True, False], [True, False, False]])
+    pair = pairs.dense_pair("a", image(2, 3), image(2, 3), flow, valid)
+    np.testing.assert_array_equal(pair.points, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(pair.true_flow, [[2, 3], [6, 7]])
+
+
+def test_dense_pair_needs_one_size_and_ground_truth():
+    with pytest.raises(InputError, match="Received: 3x2, 4x2, 4x2"):
+        pairs.dense_pair("a", image(2, 3), image(2, 3), np.zeros((2, 4, 2)), np.ones((2, 4), bool))
+    with pytest.raises(InputError, match="a has no point"):
+        pairs.dense_pair("a", image(2, 3), image(2, 3), np.zeros((2, 3, 2)), np.zeros((2, 3), bool))
+
+
+def test_homography_pair_leaves_out_what_falls_outside_the_source():
+    shift = -2.0 * np.array([[1.0, 0, 3], [0, 1, -1], [0, 0, 1]])  # any scale, either sign
+    pair = pairs.homography_pair("a", image(4, 6), image(4, 6), shift)
+    # x + 3 <= 5 and y - 1 >= 0.
+    assert {tuple(p) for p in pair.points} == {(x, y) for x in range(3) for y in range(1, 4)}
+    np.testing.assert_allclose(pair.true_flow, np.broadcast_to([3.0, -1.0], (9, 2)))
+
+
+def test_points_behind_the_camera_do_not_count():
+    homography = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 1.5]])
+    _, in_front = pairs.map_points(homography, np.array([[0.0, 0], [1, 0], [2, 0]]))
+    np.testing.assert_array_equal(in_front, [True, True, False])
+
+
+def test_mapping_is_opencv_s():
+    homography = np.array([[1.1, 0.1, 3], [-0.2, 0.9, 5], [1e-3, 2e-3, 1]])
+    points = np.random.default_rng(0).uniform(0, 100, (20, 2))
+    expected = cv2.perspectiveTransform(points[None], homography)[0]
+    np.testing.assert_allclose(pairs.map_points(homography, points)[0], expected)
+
+
+def test_limiting_keeps_the_correspondences():
+    # The target's pixel (9, 19) is its last; the source is shrunk by 2, the target by 4.
+    points, matches = np.array([[9.0, 19], [0, 0]]), np.array([[39.0, 19], [19.5, 9.5]])
+    source, target = image(20, 40), image(40, 20)
+    whole = pairs.EvaluationPair("a", source, target, points, matches - points)
+    small = whole.limited(20)
+    assert small.source.shape == (10, 20, 3)
+    assert small.target.shape == (20, 10, 3)
+    np.testing.assert_allclose(small.points, (points + 0.5) / 2 - 0.5)
+    np.testing.assert_allclose(small.points + small.true_flow, [[19.25, 9.25], [9.5, 4.5]])
+    assert whole.limited(40).source is source
+
+
+def test_resizing_as_a_matrix_is_that_of_points():
+    points = np.random.default_rng(0).uniform(0, 30, (9, 2))
+    matrix = pairs.resize_matrix((30, 40, 3), (20, 35))
+    mapped, _ = pairs.map_points(matrix, points)
+    np.testing.assert_allclose(mapped, pairs.scale_points(points, (30, 40, 3), (20, 35)))

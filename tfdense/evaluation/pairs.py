@@ -1,0 +1,128 @@
+"""Pairs of images with ground truth, whatever data set they come from."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from tfdense.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationPair:
+    """Two images and the true place in the source of some points, or all pixels, of the target.
+
+    Attributes:
+        name: unique within the data set.
+        source, target: uint8 [height, width, 3]; their sizes may differ.
+        points: (x, y) in the target, in px, [n, 2]; not always whole numbers.
+        true_flow: the source's (x, y) minus the target's at each point, in px, [n, 2].
+    """
+
+    name: str
+    source: np.ndarray
+    target: np.ndarray
+    points: np.ndarray
+    true_flow: np.ndarray
+
+    def __post_init__(self):
+        if not len(self.points):
+            raise InputError(f"The pair {self.name} has no point with ground truth.")
+
+    def limited(self, max_side: int) -> "EvaluationPair":
+        """Returns the pair with either image shrunk so that its longer side is at most this.
+
+        The points stay the same places of the scene: their coordinates are scaled with
+        half-pixel centres, and no ground truth is interpolated.
+        """
+        source, target = (_limit(image, max_side) for image in (self.source, self.target))
+        points = scale_points(self.points, self.target.shape, target.shape)
+        matches = scale_points(self.points + self.true_flow, self.source.shape, source.shape)
+        return EvaluationPair(self.name, source, target, points, matches - points)
+
+
+def dense_pair(
+    name: str, source: np.ndarray, target: np.ndarray, flow: np.ndarray, valid: np.ndarray
+) -> EvaluationPair:
+    """Makes a pair from a flow at the target's size.
+
+    Args:
+        name: of the pair.
+        source, target: uint8 [height, width, 3].
+        flow: [height, width, 2], in px.
+        valid: where it is known, boolean [height, width].
+
+    Raises:
+        InputError: if the sizes of target, flow and mask differ or nothing is valid.
+    """
+    sizes = target.shape[:2], flow.shape[:2], valid.shape
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f"Expected the target of the pair {name}, its flow and its mask to be of one size. "
+            "Received: " + ", ".join(f"{width}x{height}" for height, width in sizes)
+        )
+    rows, columns = np.nonzero(valid)
+    points = np.stack([columns, rows], axis=-1).astype(np.float64)
+    return EvaluationPair(name, source, target, points, flow[rows, columns].astype(np.float64))
+
+
+def homography_pair(
+    name: str, source: np.ndarray, target: np.ndarray, homography: np.ndarray
+) -> EvaluationPair:
+    """Makes a pair from the homography [3, 3] that maps target pixels to source pixels.
+
+    A pixel of the target is valid if the homography sends it into the source, between the centres
+    of its outermost pixels. The upper left corner of the target is in front of the camera.
+    """
+    homography = homography / homography[2, 2]
+    height, width = target.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    mapped, in_front = map_points(homography, grid.reshape(-1, 2))
+    limit = np.array(source.shape[1::-1]) - 1
+    valid = in_front & ((mapped >= 0) & (mapped <= limit)).all(axis=-1)
+    flow = mapped.reshape(grid.shape) - grid
+    return dense_pair(name, source, target, flow, valid.reshape(height, width))
+
+
+def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps points [n, 2] by a homography [3, 3].
+
+    Returns:
+        The mapped points [n, 2], and where they are in front of the camera, boolean [n]. The
+        others stay where they were.
+    """
+    mapped = points @ homography[:, :2].T + homography[:, 2]
+    in_front = mapped[:, 2] > 1e-8
+    divisor = np.where(in_front, mapped[:, 2], 1.0)[:, None]
+    return np.where(in_front[:, None], mapped[:, :2] / divisor, points), in_front
+
+
+def scale_points(points: np.ndarray, shape: tuple, new_shape: tuple) -> np.ndarray:
+    """Moves points (x, y) [n, 2] of an image along with its resizing, half-pixel centres.
+
+    Args:
+        points: in px.
+        shape, new_shape: of the image before and after, (height, width, ...).
+    """
+    scale = np.array(new_shape[1::-1]) / np.array(shape[1::-1])
+    return (points + 0.5) * scale - 0.5
+
+
+def resize_matrix(shape: tuple, new_shape: tuple) -> np.ndarray:
+    """Returns the homography [3, 3] that moves points as `scale_points` does."""
+    x, y = np.array(new_shape[1::-1]) / np.array(shape[1::-1])
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes an image; averages areas if it shrinks."""
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def _limit(image: np.ndarray, max_side: int) -> np.ndarray:
+    scale = max_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    return resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
