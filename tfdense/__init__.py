@@ -7,7 +7,7 @@ __all__ = ["__version__", "load"]
 __version__ = _metadata.version("tfdense")
 
 
-def load(name_or_path, max_side: int = 640):
+def load(name_or_path, max_side: int = 640, mode: str = "direct"):
     """Loads a network for matching.
 
     Args:
@@ -17,14 +17,16 @@ def load(name_or_path, max_side: int = 640):
         max_side: the images are shrunk so far that the longer side of what the network sees is at
             most this, in px. A larger value needs more memory and time. A ``.tflite`` file has a
             size of its own.
+        mode: "direct" runs the network once. "homography" runs it twice: the second time on the
+            source warped by the homography that the first one found, for large changes of view.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.
 
     Raises:
-        InputError: if there is no such network or it cannot be loaded.
+        InputError: if there is no such network or mode, or it cannot be loaded.
     """
     # Loaded on use: TensorFlow takes seconds to import.
     from tfdense.inference import matcher
 
-    return matcher.load(name_or_path, max_side)
+    return matcher.load(name_or_path, max_side, mode)

@@ -7,6 +7,7 @@ import tfdense
 from tfdense.errors import InputError
 from tfdense.inference.checks import image_to_match, output_folder
 from tfdense.inference.match import DEFAULT_THRESHOLD
+from tfdense.inference.modes import MODES
 from tfdense.startup import import_tensorflow
 
 
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=640,
         metavar="N",
         help="longer side of what the network sees, in px (%(default)s); a .tflite has its own",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="direct",
+        help="homography matches again after the homography found, for large changes of view "
+        "(%(default)s)",
     )
     parser.add_argument(
         "--radius",
@@ -56,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output_folder(arguments.output)
 
     import_tensorflow()
-    matcher = tfdense.load(arguments.model, arguments.max_side)
+    matcher = tfdense.load(arguments.model, arguments.max_side, arguments.mode)
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius)
     milliseconds = 1000 * (time.perf_counter() - start)

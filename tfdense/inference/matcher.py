@@ -6,7 +6,6 @@ into the source's own pixels with half-pixel centres, so that a shift stays exac
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tfdense.errors import InputError
@@ -19,11 +18,14 @@ from tfdense.inference.backends import (
 )
 from tfdense.inference.checks import image_to_match
 from tfdense.inference.match import Match
+from tfdense.inference.modes import MODES, Mode
+from tfdense.inference.resizing import rescale_flow, resize_smooth
+from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
 
 
-def load(name_or_path: str | Path, max_side: int) -> "Matcher":
+def load(name_or_path: str | Path, max_side: int, mode: Mode) -> "Matcher":
     """Loads a network for matching; see `tfdense.load`."""
     if str(name_or_path) not in PRESETS:
         path = Path(name_or_path)
@@ -33,11 +35,11 @@ def load(name_or_path: str | Path, max_side: int) -> "Matcher":
                 "folder of a run, its .weights.h5, an exported SavedModel or a .tflite file."
             )
         if path.suffix == ".tflite":
-            return Matcher(LiteBackend(path))
+            return Matcher(LiteBackend(path), mode)
         if saved_model := newest_saved_model(path):
-            return Matcher(SavedModelBackend(saved_model, max_side))
+            return Matcher(SavedModelBackend(saved_model, max_side), mode)
     model, _ = load_model(name_or_path)
-    return Matcher(KerasBackend(model, max_side))
+    return Matcher(KerasBackend(model, max_side), mode)
 
 
 class Matcher:
@@ -45,10 +47,23 @@ class Matcher:
 
     Args:
         backend: runs the network.
+        mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
+            is for large changes of view.
+
+    Raises:
+        InputError: if there is no such mode.
     """
 
-    def __init__(self, backend: Backend):
+    def __init__(self, backend: Backend, mode: Mode = "direct"):
+        if mode not in MODES:
+            raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
         self._backend = backend
+        self._run = MODES[mode]
+
+    @property
+    def mixture(self) -> Mixture:
+        """What the log-variances and logits of its matches are parameters of."""
+        return self._backend.mixture
 
     def match(self, source, target, radius: float | None = 1.0) -> Match:
         """Finds for every pixel of the target its place in the source.
@@ -71,20 +86,20 @@ class Matcher:
             raise InputError(f"Expected a positive radius. Received: {radius}")
         source, target = image_to_match("source", source), image_to_match("target", target)
         size = self._backend.working_size(*target.shape[:2])
-        outputs = self._backend.run(_resize_image(source, size), _resize_image(target, size))
+        outputs = self._run(self._backend, source, target, size)
 
         # Pixels of the source per working pixel, (x, y).
         scale = np.array(source.shape[1::-1]) / size[::-1]
         geometric_mean = float(np.sqrt(scale.prod()))
         if radius is None:
             radius = max(1.0, geometric_mean)
-        log_variance = _resize_smooth(outputs["log_variance"], target.shape)
-        logits = _resize_smooth(outputs["logits"], target.shape)
+        log_variance = resize_smooth(outputs["log_variance"], target.shape)
+        logits = resize_smooth(outputs["logits"], target.shape)
         confidence = self._backend.mixture.confidence(
             log_variance, logits, (radius / scale[0], radius / scale[1])
         )
         return Match(
-            flow=_rescale_flow(outputs["flow"], source.shape, target.shape),
+            flow=rescale_flow(outputs["flow"], source.shape, target.shape),
             confidence=confidence.numpy(),
             log_variance=log_variance + np.float32(2 * np.log(geometric_mean)),
             logits=logits,
@@ -92,43 +107,3 @@ class Matcher:
             source=source,
             target=target,
         )
-
-
-def _resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes with half-pixel centres; averages areas along an axis that shrinks."""
-    height, width = size
-    for new in ((width, image.shape[0]), (width, height)):
-        shrinks = new[0] < image.shape[1] or new[1] < image.shape[0]
-        image = cv2.resize(
-            image, new, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-    return image
-
-
-def _resize_smooth(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return cv2.resize(values, shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def _rescale_flow(flow: np.ndarray, source: tuple, target: tuple) -> np.ndarray:
-    """Brings a flow between two images at a working size to the images' own sizes.
-
-    The flow is interpolated rather than the places it points to: beyond the centres of the
-    outermost working pixels it stays constant, as a place would not.
-
-    Args:
-        flow: [height, width, 2], in working pixels.
-        source, target: shapes of the images.
-
-    Returns:
-        float32 [height, width, 2] at the target's size, in px of the source.
-    """
-    result = _resize_smooth(flow, target)
-    for axis in (0, 1):
-        working, own, aim = flow.shape[1 - axis], target[1 - axis], source[1 - axis]
-        position = np.arange(own)
-        # The target's pixel is at p = (position + 0.5) working / own - 0.5 of the working size,
-        # and p + flow is at (p + flow + 0.5) aim / working - 0.5 of the source.
-        at_rest = (position + 0.5) * (aim / own) - 0.5 - position
-        result[..., axis] *= np.float32(aim / working)
-        result[..., axis] += np.expand_dims(at_rest.astype(np.float32), axis)
-    return result

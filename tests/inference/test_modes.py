@@ -1,0 +1,234 @@
+"""The modes of matching: their parts against the original's numbers, and what they gain."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense.errors import InputError
+from tfdense.inference import modes
+from tfdense.inference.matcher import Matcher
+from tfdense.inference.two_view import map_points
+from tfdense.mixture import LaplaceMixture
+
+_SIZE = (160, 208)
+
+
+class OpticalFlow:
+    """A backend that only finds small changes: OpenCV's optical flow.
+
+    Where the flows from and to the source disagree it is not confident.
+    """
+
+    def __init__(self):
+        self.mixture = LaplaceMixture(maximum_variance=1e4)
+        self.working_size = lambda height, width: _SIZE
+        self.seen = []
+
+    def run(self, source, target):
+        self.seen.append((source, target))
+        source, target = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (source, target))
+        estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        flow, back = estimator.calc(target, source, None), estimator.calc(source, target, None)
+        there = _grid(_SIZE).astype(np.float32) + flow
+        error = np.linalg.norm(flow + cv2.remap(back, there, None, cv2.INTER_LINEAR), axis=-1)
+        logits = np.stack([4 - 4 * error**2, np.zeros_like(error)], axis=-1)
+        log_variance = np.broadcast_to(np.float32([0, 9]), logits.shape)
+        return {"flow": flow, "log_variance": log_variance, "logits": logits}
+
+
+def _grid(size):
+    return np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
+
+
+def _texture(height, width):
+    """Noise of three scales, as large as the image."""
+    random = np.random.default_rng(0)
+    image = np.zeros((height, width, 3))
+    for cell in (4, 12, 32):
+        noise = random.normal(size=(_SIZE[0] // cell, _SIZE[1] // cell, 3))
+        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 40 * image, 0, 255).astype(np.uint8)
+
+
+def _around_the_centre(size, angle=0.0, scale=1.0, perspective=0.0):
+    """Returns a homography that turns and scales about the centre of an image."""
+    x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
+    there = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+    cos, sin = scale * np.cos(np.radians(angle)), scale * np.sin(np.radians(angle))
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [perspective, -perspective, 1]])
+    homography = np.linalg.inv(there) @ turn @ there
+    return homography / homography[2, 2]
+
+
+def _error(match, homography):
+    """Returns the distance from the true places, NaN where these are outside of the source."""
+    grid = _grid(match.target.shape)
+    true = map_points(np.linalg.inv(homography), grid)[0]
+    error = np.linalg.norm(grid + match.flow - true, axis=-1)
+    inside = ((true >= 2) & (true <= np.array(match.source.shape[1::-1]) - 3)).all(axis=-1)
+    return np.where(inside, error, np.nan)
+
+
+def _pair(source_size, target_size, **change):
+    """Returns source, target and the homography between them, given at the working size."""
+    homography = _around_the_centre(_SIZE, **change)
+    source = _texture(*source_size)
+    homography = np.linalg.inv(_scaling(target_size)) @ homography @ _scaling(source_size)
+    return source, cv2.warpPerspective(source, homography, target_size[::-1]), homography
+
+
+def _scaling(size):
+    """Returns the matrix from the pixels of a size to those of the working size."""
+    x, y = _SIZE[1] / size[1], _SIZE[0] / size[0]
+    return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("source_size", "target_size"), [(_SIZE, _SIZE), ((200, 290), _SIZE), (_SIZE, (240, 312))]
+)
+def test_homography_mode_finds_what_a_direct_run_does_not(source_size, target_size):
+    source, target, homography = _pair(
+        source_size, target_size, angle=24, scale=1.1, perspective=4e-4
+    )
+    direct = Matcher(OpticalFlow()).match(source, target)
+    backend = OpticalFlow()
+    match = Matcher(backend, "homography").match(source, target)
+    assert np.nanmedian(_error(direct, homography)) > 10
+    error = _error(match, homography)
+    assert np.nanmedian(error) < 0.2
+    assert np.nanmean(error > 1) < 0.03
+    # It is confident of what it found.
+    assert np.median(match.confidence[error < 1]) > 0.3
+    # The second time the network saw the source as the target.
+    assert len(backend.seen) == 2
+    inside = (slice(40, -40), slice(40, -40))
+    before, after = (
+        np.abs(source[inside].astype(int) - target[inside]).mean()
+        for source, target in backend.seen
+    )
+    assert after < 0.3 * before
+
+
+def test_where_the_warped_source_ends_the_first_match_stays():
+    source, target, _ = _pair(_SIZE, _SIZE, angle=24)
+    direct = Matcher(OpticalFlow()).match(source, target)
+    match = Matcher(OpticalFlow(), "homography").match(source, target)
+    # The upper left of the target is turned out of the source.
+    for name in ("flow", "log_variance", "logits", "confidence"):
+        corner, expected = getattr(match, name)[:8, :8], getattr(direct, name)[:8, :8]
+        np.testing.assert_array_equal(corner, expected)
+    assert (match.flow[70:90, 90:110] != direct.flow[70:90, 90:110]).all()
+
+
+class Constant:
+    """A backend with one answer to all."""
+
+    def __init__(self, flow, logits):
+        self.mixture = LaplaceMixture(maximum_variance=1e4)
+        self.working_size = lambda height, width: _SIZE
+        self.runs = 0
+        self.answer = {
+            "flow": flow.astype(np.float32),
+            "log_variance": np.broadcast_to(np.float32([0, 9]), flow.shape),
+            "logits": np.broadcast_to(np.float32(logits), flow.shape),
+        }
+
+    def run(self, source, target):
+        self.runs += 1
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("flow", "logits"),
+    [
+        # Mirrored; sure of nothing.
+        (np.array([_SIZE[1] - 1, 0]) - _grid(_SIZE) * [2, 0], (4, 0)),
+        (np.zeros((*_SIZE, 2)), (-9, 0)),
+    ],
+)
+def test_without_a_homography_the_direct_match_is_returned(flow, logits):
+    image = _texture(*_SIZE)
+    backend = Constant(flow, logits)
+    match = Matcher(backend, "homography").match(image, image)
+    np.testing.assert_array_equal(match.flow, backend.answer["flow"])
+    np.testing.assert_array_equal(match.logits, backend.answer["logits"])
+    assert backend.runs == 1
+
+
+def test_more_than_200_matches_are_needed():
+    flow = np.zeros((*_SIZE, 2))
+    for rows, runs in ((12, 1), (16, 2)):
+        # Of each fourth pixel: 3 or 4 rows of 52.
+        logits = np.full(flow.shape, (-9, 0))
+        logits[:rows] = (4, 0)
+        backend = Constant(flow, logits)
+        Matcher(backend, "homography").match(_texture(*_SIZE), _texture(*_SIZE))
+        assert backend.runs == runs
+
+
+def test_variance_of_the_second_match_is_brought_to_the_sources_pixels():
+    still = np.zeros((*_SIZE, 2), np.float32)
+    outputs = {"flow": still, "log_variance": still + np.float32([0, 5]), "logits": still}
+    homography = _around_the_centre(_SIZE, scale=2, perspective=1e-3)
+    joined = modes.compose(outputs, outputs, homography)
+    # A pixel of the warped source covers this area of the source, by differences.
+    grid = _grid(_SIZE)
+    inverse = np.linalg.inv(homography)
+    along = [
+        map_points(inverse, grid + step)[0] - map_points(inverse, grid - step)[0]
+        for step in (np.array([0.5, 0]), np.array([0, 0.5]))
+    ]
+    area = along[0][..., 0] * along[1][..., 1] - along[0][..., 1] * along[1][..., 0]
+    inside = (slice(30, -30), slice(30, -30))
+    np.testing.assert_allclose(
+        joined["log_variance"][inside],
+        (np.float32([0, 5]) + np.log(area)[..., None])[inside],
+        atol=1e-3,
+    )
+
+
+def test_a_horizon_in_the_target_is_left_to_the_first_match():
+    still = np.zeros((*_SIZE, 2), np.float32)
+    outputs = {"flow": still, "log_variance": still, "logits": still}
+    # To the left of x = 50 the target's pixels lie behind the camera of the source.
+    inverse = np.array([[1, 0, 0], [0, 1, 0], [0.02, 0, -1]])
+    joined = modes.compose(outputs, outputs, np.linalg.inv(inverse))
+    assert all(np.isfinite(values).all() for values in joined.values())
+    np.testing.assert_array_equal(joined["flow"][:, :50], 0)
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(InputError, match=r"direct, homography.*Received: 'best'"):
+        Matcher(OpticalFlow(), "best")
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("variant", ["H", "MS"])
+def test_composition_is_the_originals(reference, variant):
+    arrays = np.load(reference / "ops" / "homography_compose.npz")
+    full, size = arrays["size_image"][::-1], arrays["size_out"][::-1]
+    inverse = np.linalg.inv(arrays["H"])
+    places = map_points(inverse, _grid(full[::-1]))[0]
+    np.testing.assert_allclose(places, _last(arrays["mapping_full"]), atol=1e-4)
+
+    # The original resizes the places with half-pixel centres, and their values by the ratio of
+    # the sizes (MS) or of the outermost centres (H). That too is a homography.
+    ratio = full / size
+    values = 1 / ratio if variant == "MS" else (size - 1) / (full - 1)
+    shift = (ratio - 1) / 2
+    resize = np.array([[ratio[0], 0, shift[0]], [0, ratio[1], shift[1]], [0, 0, 1]])
+    homography = np.linalg.inv(np.diag([*values, 1]) @ inverse @ resize)
+    zeros = np.zeros((*size[::-1], 2))
+    first, second = (
+        {"flow": _last(arrays[name]), "log_variance": zeros, "logits": zeros + mark}
+        for mark, name in enumerate(("flow_first", "flow_second"))
+    )
+    joined = modes.compose(first, second, homography)
+    # The original interpolates the resized places, here they are computed.
+    np.testing.assert_allclose(joined["flow"], _last(arrays[f"final_{variant}"]), atol=2e-3)
+    np.testing.assert_array_equal(joined["logits"][..., 0] == 1, arrays[f"mask_{variant}"][0])
+
+
+def _last(values):
+    """Moves the channels of the original's [1, channels, height, width] to the end."""
+    return values[0].transpose(1, 2, 0)
