@@ -11,6 +11,10 @@ from tfdense.errors import InputError
 # Each module has add_arguments(parser) and run(arguments); only the one that runs is imported.
 _COMMANDS = {
     "match": ("tfdense.inference.command", "match two images; write flow, confidence, pictures"),
+    "evaluate": (
+        "tfdense.evaluation.command",
+        "measure a network and classical methods on a data set with ground truth",
+    ),
     "train": ("tfdense.training.command", "train a network on photos"),
     "export": ("tfdense.exporting.command", "write a SavedModel or a .tflite file"),
     "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),

@@ -76,25 +76,26 @@ def test_middlebury_stereo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "flows", "invalid"),
+    ("name", "frames", "flows", "masks"),
     [
-        ("sintel-clean", "clean/alley", "flow/alley", "invalid/alley"),
-        ("sintel-final", "final/alley", "flow/alley", "invalid/alley"),
-        ("sintel-sample", "alley", "alley/gt", "alley/gt/invalid"),
+        ("sintel-clean", "clean/alley", "flow/alley", ["invalid/alley"]),
+        ("sintel-final", "final/alley", "flow/alley", ["invalid/alley"]),
+        ("sintel-sample", "alley", "alley/gt", ["alley/gt/invalid", "alley/gt/occlusions"]),
     ],
 )
-def test_sintel(tmp_path, name, frames, flows, invalid):
+def test_sintel(tmp_path, name, frames, flows, masks):
     write_images(tmp_path / frames, ["frame_0007.png", "frame_0008.png"])
-    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    mask[2, 3] = 0
-    (tmp_path / invalid).mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / invalid / "frame_0007.png"), mask)
+    for number, folder in enumerate(masks):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[number] = 255
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "frame_0007.png"), mask)
     write_flow(tmp_path / flows / "frame_0007.flo", np.full((HEIGHT, WIDTH, 2), 3.0))
     pair = read_one(name, tmp_path)
     assert pair.name == "alley-7"
     assert_roles(pair, 20, 10)  # from frame t, the target, to t + 1
-    np.testing.assert_allclose(pair.points, [[3, 2]])
-    np.testing.assert_allclose(pair.true_flow, [[3, 3]])
+    assert set(pair.points[:, 1]) == set(range(len(masks), HEIGHT))
+    np.testing.assert_array_equal(pair.true_flow, 3.0)
 
 
 def write_hpatches(folder):

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-import cv2
 import numpy as np
 
 from tfdense.errors import InputError
+from tfdense.inference.resizing import resize_image
+from tfdense.inference.two_view import map_points
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,24 +78,10 @@ def homography_pair(
     homography = homography / homography[2, 2]
     height, width = target.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    mapped, in_front = map_points(homography, grid.reshape(-1, 2))
+    mapped, _ = map_points(homography, grid)
     limit = np.array(source.shape[1::-1]) - 1
-    valid = in_front & ((mapped >= 0) & (mapped <= limit)).all(axis=-1)
-    flow = mapped.reshape(grid.shape) - grid
-    return dense_pair(name, source, target, flow, valid.reshape(height, width))
-
-
-def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps points [n, 2] by a homography [3, 3].
-
-    Returns:
-        The mapped points [n, 2], and where they are in front of the camera, boolean [n]. The
-        others stay where they were.
-    """
-    mapped = points @ homography[:, :2].T + homography[:, 2]
-    in_front = mapped[:, 2] > 1e-8
-    divisor = np.where(in_front, mapped[:, 2], 1.0)[:, None]
-    return np.where(in_front[:, None], mapped[:, :2] / divisor, points), in_front
+    valid = ((mapped >= 0) & (mapped <= limit)).all(axis=-1)
+    return dense_pair(name, source, target, mapped - grid, valid)
 
 
 def scale_points(points: np.ndarray, shape: tuple, new_shape: tuple) -> np.ndarray:
@@ -114,15 +101,8 @@ def resize_matrix(shape: tuple, new_shape: tuple) -> np.ndarray:
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes an image; averages areas if it shrinks."""
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=interpolation)
-
-
 def _limit(image: np.ndarray, max_side: int) -> np.ndarray:
     scale = max_side / max(image.shape[:2])
     if scale >= 1:
         return image
-    return resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+    return resize_image(image, tuple(round(side * scale) for side in image.shape[:2]))

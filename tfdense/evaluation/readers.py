@@ -16,11 +16,12 @@ from tfdense.evaluation.pairs import (
     EvaluationPair,
     dense_pair,
     homography_pair,
-    resize,
     resize_matrix,
 )
 from tfdense.flow_files import read_flow
 from tfdense.images import read_image
+from tfdense.inference.resizing import resize_image
+from tfdense.startup import import_tensorflow
 
 _HPATCHES_SIDE = 240
 # What a .flo file of Middlebury holds where the flow is unknown is larger than this.
@@ -105,8 +106,8 @@ def _sintel(rendering: str) -> Callable[[Path], Iterator[EvaluationPair]]:
     def read(folder: Path) -> Iterator[EvaluationPair]:
         for path in sorted(folder.glob("flow/*/frame_*.flo")):
             scene = path.parent.name
-            invalid = folder / "invalid" / scene / f"{path.stem}.png"
-            yield _sintel_pair(scene, folder / rendering / scene, path, invalid)
+            masks = [folder / "invalid" / scene]
+            yield _sintel_pair(scene, folder / rendering / scene, path, masks)
 
     return read
 
@@ -114,16 +115,16 @@ def _sintel(rendering: str) -> Callable[[Path], Iterator[EvaluationPair]]:
 def _sintel_sample(folder: Path) -> Iterator[EvaluationPair]:
     for path in sorted(folder.glob("*/gt/frame_*.flo")):
         scene = path.parent.parent
-        invalid = path.parent / "invalid" / f"{path.stem}.png"
-        yield _sintel_pair(scene.name, scene, path, invalid)
+        masks = [path.parent / name for name in ("invalid", "occlusions")]
+        yield _sintel_pair(scene.name, scene, path, masks)
 
 
-def _sintel_pair(scene: str, frames: Path, flow: Path, invalid: Path) -> EvaluationPair:
+def _sintel_pair(scene: str, frames: Path, flow: Path, masks: list[Path]) -> EvaluationPair:
     number = int(flow.stem.removeprefix("frame_"))
     source = read_image(frames / f"frame_{number + 1:04d}.png")
     target = read_image(frames / f"{flow.stem}.png")
-    valid = _read_raw(invalid) == 0
-    return dense_pair(f"{scene}-{number}", source, target, read_flow(flow), valid)
+    unusable = np.any([_read_raw(folder / f"{flow.stem}.png") > 0 for folder in masks], axis=0)
+    return dense_pair(f"{scene}-{number}", source, target, read_flow(flow), ~unusable)
 
 
 def _hpatches(side: int | None) -> Callable[[Path], Iterator[EvaluationPair]]:
@@ -140,7 +141,7 @@ def _hpatches(side: int | None) -> Callable[[Path], Iterator[EvaluationPair]]:
                     @ homography
                     @ np.linalg.inv(resize_matrix(target.shape, size))
                 )
-                images = resize(source, *size), resize(target, *size)
+                images = resize_image(source, size), resize_image(target, size)
                 yield homography_pair(f"{scene.name}-{k}", *images, homography)
 
     return read
@@ -158,6 +159,7 @@ def _kitti(images: str) -> Callable[[Path], Iterator[EvaluationPair]]:
 
 def _synthetic(folder: Path) -> Iterator[EvaluationPair]:
     # TensorFlow is loaded for this data set only.
+    import_tensorflow()
     from tfdense.config import DataConfig
     from tfdense.data import validation_pairs
 
@@ -259,8 +261,8 @@ DATASETS = {
     "sintel-sample": Dataset(
         _sintel_sample,
         "*/gt/frame_*.flo",
-        "SCENE/frame_NNNN.png, gt/frame_NNNN.flo and gt/invalid/frame_NNNN.png, as in OpenCV's "
-        "samples",
+        "SCENE/frame_NNNN.png and gt/frame_NNNN.flo, gt/invalid/frame_NNNN.png and "
+        "gt/occlusions/frame_NNNN.png, which is left out too; as OpenCV's samples have it",
     ),
     **{
         name: Dataset(_hpatches(side), "v_*/1.ppm", "v_SCENE/1.ppm to 6.ppm and H_1_2 to H_1_6")

@@ -1,0 +1,148 @@
+"""Classical methods to compare a network with, called like a `tfdense.inference.matcher.Matcher`.
+
+They have no confidence of their own. What they give as such orders the pixels by the error of going
+to the source and back; it is no probability.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from tfdense.evaluation.metrics import forward_backward_error
+from tfdense.evaluation.pairs import scale_points
+from tfdense.inference.resizing import resize_image
+from tfdense.inference.two_view import map_points
+
+# Of SIFT: of the distances to the nearest and the second nearest feature; in px; of RANSAC.
+_RATIO = 0.85
+_INLIER_THRESHOLD = 2.0
+_ITERATIONS, _CERTAINTY = 10_000, 0.9999
+
+# Takes source and target, uint8 [height, width], and returns the flow [height, width, 2].
+FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BaselineMatch:
+    """What a classical method gives.
+
+    Attributes:
+        flow: (dx, dy) in px, float32 [height, width, 2] at the target's size, into the source.
+        confidence: 1 / (1 + forward-backward error in px), 0 where the flow leaves the source,
+            float32 [height, width].
+    """
+
+    flow: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A classical method.
+
+    Attributes:
+        estimate: its flow.
+    """
+
+    estimate: FlowFunction
+
+    def match(self, source: np.ndarray, target: np.ndarray) -> BaselineMatch:
+        """Matches two images, uint8 [height, width, 3], of any sizes."""
+        source, target = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (source, target))
+        flow = self.estimate(source, target)
+        error = forward_backward_error(flow, self.estimate(target, source))
+        return BaselineMatch(flow, 1 / (1 + error))
+
+
+def _identity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.zeros((*target.shape, 2), np.float32)
+
+
+def _inverse_search(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return _at_one_size(lambda source, target: method.calc(target, source, None), source, target)
+
+
+def _farneback(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def estimate(source, target):
+        return cv2.calcOpticalFlowFarneback(
+            target,
+            source,
+            None,
+            pyr_scale=0.5,
+            levels=6,
+            winsize=15,
+            iterations=5,
+            poly_n=7,
+            poly_sigma=1.5,
+            flags=0,
+        )
+
+    return _at_one_size(estimate, source, target)
+
+
+def _at_one_size(estimate: FlowFunction, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Lets a method that needs images of one size see the source at the target's."""
+    if source.shape == target.shape:
+        return estimate(source, target)
+    grid = _grid(target)
+    flow = estimate(resize_image(source, target.shape), target)
+    positions = scale_points(grid + flow, target.shape, source.shape)
+    return (positions - grid).astype(np.float32)
+
+
+def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Fits one homography to SIFT matches; without one, nothing moves.
+
+    The matched place is kept within the source: a wrong homography has no limit.
+    """
+    homography = estimate_homography(source, target)
+    if homography is None:
+        return _identity(source, target)
+    grid = _grid(target)
+    mapped, _ = map_points(homography, grid)
+    return (np.clip(mapped, 0, np.array(source.shape[::-1]) - 1) - grid).astype(np.float32)
+
+
+def estimate_homography(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """Estimates a homography from target to source by SIFT features and MAGSAC++.
+
+    Args:
+        source, target: uint8 [height, width].
+
+    Returns:
+        float64 [3, 3], or None if there are too few matches or no model is found.
+    """
+    detector = cv2.SIFT_create()
+    source_points, source_features = detector.detectAndCompute(source, None)
+    target_points, target_features = detector.detectAndCompute(target, None)
+    if min(len(source_points), len(target_points)) < 2:
+        return None
+    candidates = cv2.BFMatcher().knnMatch(target_features, source_features, k=2)
+    matches = [best for best, second in candidates if best.distance < _RATIO * second.distance]
+    if len(matches) < 4:
+        return None
+    homography, _ = cv2.findHomography(
+        np.array([target_points[match.queryIdx].pt for match in matches]),
+        np.array([source_points[match.trainIdx].pt for match in matches]),
+        cv2.USAC_MAGSAC,
+        _INLIER_THRESHOLD,
+        maxIters=_ITERATIONS,
+        confidence=_CERTAINTY,
+    )
+    return homography
+
+
+def _grid(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+
+
+BASELINES = {
+    "identity": Baseline(_identity),
+    "DIS": Baseline(_inverse_search),
+    "Farneback": Baseline(_farneback),
+    "SIFT + homography": Baseline(_homography),
+}

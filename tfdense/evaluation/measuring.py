@@ -1,0 +1,156 @@
+"""Runs methods on pairs with ground truth and sums up how well they did."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tfdense.evaluation import metrics
+from tfdense.evaluation.pairs import EvaluationPair
+
+if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
+    from tfdense.mixture import Mixture
+
+RADII = (1.0, 3.0, 5.0)
+_PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
+# Means over the points of a pair; the others are not, so that they are averaged over pairs only.
+_POINT_MEANS = ("aepe", *(f"pck_{threshold:g}" for threshold in _PCK_THRESHOLDS), "fl")
+
+
+class Estimate(Protocol):
+    """What any method gives for two images.
+
+    Attributes:
+        flow: [height, width, 2] at the target's size, in px, into the source.
+        confidence: orders the pixels by how far to trust them, [height, width].
+    """
+
+    flow: np.ndarray
+    confidence: np.ndarray
+
+
+class Matches(Protocol):
+    """A method: a `Baseline` or a `tfdense.inference.matcher.Matcher`."""
+
+    def match(self, source: np.ndarray, target: np.ndarray) -> Estimate: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """How a method did on a pair.
+
+    Attributes:
+        pair, method: their names.
+        values: by name: ``points`` (how many have ground truth), ``aepe`` in px, ``pck_T`` and
+            ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence,
+            ``seconds``; of a network also ``ause_forward_backward`` (by the error of going to the
+            source and back), ``nll`` in nats and ``mean_confidence``, of P_1.
+        reliability: of a network: for each of `RADII` the counts of `metrics.reliability`,
+            [radii, bins, 3].
+    """
+
+    pair: str
+    method: str
+    values: dict[str, float]
+    reliability: np.ndarray | None = None
+
+
+def measure(
+    methods: dict[str, Matches], pairs: Iterable[EvaluationPair], mixture: Mixture | None = None
+) -> Iterable[Measurement]:
+    """Runs each method on each pair.
+
+    Args:
+        methods: by name. One whose matches have a ``log_variance`` is a network.
+        pairs: with ground truth.
+        mixture: of the network.
+
+    Yields:
+        A measurement for each pair and method, pair by pair.
+    """
+    for pair in pairs:
+        for name, method in methods.items():
+            start = time.perf_counter()
+            match = method.match(pair.source, pair.target)
+            seconds = time.perf_counter() - start
+            values = _accuracy(pair, match) | {"seconds": seconds}
+            if not hasattr(match, "log_variance"):
+                yield Measurement(pair.name, name, values)
+                continue
+            backward = method.match(pair.target, pair.source).flow
+            probabilistic, reliability = _probabilistic(pair, match, backward, mixture)
+            yield Measurement(pair.name, name, values | probabilistic, reliability)
+
+
+def _accuracy(pair: EvaluationPair, match: Estimate) -> dict[str, float]:
+    errors = metrics.endpoint_error(metrics.sample(match.flow, pair.points), pair.true_flow)
+    uncertainty = -metrics.sample(match.confidence, pair.points)
+    return {
+        "points": len(errors),
+        "aepe": metrics.average_endpoint_error(errors),
+        **{
+            f"pck_{threshold:g}": metrics.percentage_of_correct_keypoints(errors, threshold)
+            for threshold in _PCK_THRESHOLDS
+        },
+        "fl": metrics.outlier_percentage(errors, pair.true_flow),
+        "ause": metrics.area_under_sparsification_error(errors, uncertainty),
+        "ause_pck_5": metrics.area_under_sparsification_error(
+            errors, uncertainty, lambda e: metrics.percentage_of_correct_keypoints(e, 5.0), 100.0
+        ),
+    }
+
+
+def _probabilistic(pair, match, backward, mixture) -> tuple[dict[str, float], np.ndarray]:
+    flow = metrics.sample(match.flow, pair.points)
+    log_variance = metrics.sample(match.log_variance, pair.points)
+    logits = metrics.sample(match.logits, pair.points)
+    cycle = metrics.forward_backward_error(match.flow, backward)
+    likelihood = mixture.negative_log_likelihood(flow - pair.true_flow, log_variance, logits)
+    # An infinite error cannot be interpolated: what leaves the source comes last.
+    uncertainty = metrics.sample(np.minimum(cycle, 1e6), pair.points)
+    errors = metrics.endpoint_error(flow, pair.true_flow)
+    confidences = [mixture.confidence(log_variance, logits, radius).numpy() for radius in RADII]
+    values = {
+        "ause_forward_backward": metrics.area_under_sparsification_error(errors, uncertainty),
+        "nll": float(np.mean(likelihood)),
+        "mean_confidence": float(confidences[0].mean()),
+    }
+    reliability = [
+        metrics.reliability(confidence, metrics.within_square(flow, pair.true_flow, radius))
+        for confidence, radius in zip(confidences, RADII, strict=True)
+    ]
+    return values, np.stack(reliability)
+
+
+def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[str, float]]]:
+    """Sums up the measurements of one data set.
+
+    Returns:
+        For each method: ``mean_over_pairs`` of every value; ``mean_over_points``, in which each
+        point of the whole data set counts the same (as KITTI's Fl is published); for a network
+        also ``expected_calibration_error`` of P_R over all points, by R.
+    """
+    result = {}
+    for method in dict.fromkeys(m.method for m in measurements):
+        of_method = [m for m in measurements if m.method == method]
+        columns = {
+            name: np.array([m.values[name] for m in of_method]) for name in of_method[0].values
+        }
+        points = columns["points"]
+        result[method] = {
+            "mean_over_pairs": {name: float(column.mean()) for name, column in columns.items()},
+            "mean_over_points": {
+                name: float(np.average(columns[name], weights=points)) for name in _POINT_MEANS
+            },
+        }
+        if of_method[0].reliability is not None:
+            counts = np.sum([m.reliability for m in of_method], axis=0)
+            result[method]["expected_calibration_error"] = {
+                f"{radius:g}": metrics.expected_calibration_error(count)
+                for radius, count in zip(RADII, counts, strict=True)
+            }
+    return result
