@@ -31,6 +31,29 @@ def image_to_match(role: str, image) -> np.ndarray:
     return image
 
 
+def camera_matrix(name: str, matrix) -> np.ndarray:
+    """Returns the intrinsic matrix of a camera as float64 [3, 3].
+
+    Raises:
+        InputError: if it is not ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
+    """
+    try:
+        values = np.array(matrix, np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if (
+        values.shape != (3, 3)
+        or not np.isfinite(values).all()
+        or np.any(values[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] != [0, 0, 0, 0, 1])
+        or not (values[0, 0] > 0 and values[1, 1] > 0)
+    ):
+        raise InputError(
+            f"Expected {name} to be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, "
+            f"in px. Received: {matrix}"
+        )
+    return values
+
+
 def output_folder(path: str | Path) -> Path:
     """Makes a folder to write to, if it does not exist.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,27 +11,16 @@ from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.flow_files import write_flow
 from tfdense.images import write_image
-from tfdense.inference.checks import output_folder
+from tfdense.inference.checks import camera_matrix, output_folder
+from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
 
 # A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
 # component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
 DEFAULT_THRESHOLD = 0.1
 
 _DRAWN_MATCHES = 120
-
-
-class Matches(NamedTuple):
-    """Single matches, the most confident first.
-
-    Attributes:
-        source: (x, y) in the source, in px, float32 [count, 2].
-        target: (x, y) in the target, in px, float32 [count, 2].
-        confidence: float32 [count].
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    confidence: np.ndarray
+# Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
+_FITTED_MATCHES = 5000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,6 +111,67 @@ class Match:
             np.stack([columns, rows], axis=-1).astype(np.float32),
             self.confidence[rows, columns],
         )
+
+    def homography(
+        self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
+    ) -> Homography | None:
+        """Finds the homography from the source to the target that most matches agree with.
+
+        It is the geometry of a plane, of a distant scene, and of a camera that only turns. The
+        more confident a match, the earlier it is tried and the more it weighs.
+
+        Args:
+            threshold: the least confidence of a match.
+            distance: the largest of an inlier, in px of the source; None takes the radius of the
+                confidence.
+
+        Returns:
+            The homography and the matches that agree with it. None if fewer than four matches are
+            confident, or no homography fits four of them.
+
+        Raises:
+            InputError: if the distance is not positive.
+        """
+        # The places in the target are exact, those in the source were found: errors are there.
+        matches = self.matches(_FITTED_MATCHES, threshold).swap()
+        homography = fit_homography(matches, self._distance(distance))
+        return None if homography is None else homography.swap()
+
+    def pose(
+        self,
+        K_source,
+        K_target,
+        threshold: float = DEFAULT_THRESHOLD,
+        distance: float | None = None,
+    ) -> Pose | None:
+        """Finds how the camera moved between the images, from the essential matrix.
+
+        The more confident a match, the earlier it is tried. The scene must have depth and the
+        camera must have changed its place.
+
+        Args:
+            K_source, K_target: the cameras' intrinsic matrices, of the images' own pixels, [3, 3].
+            threshold: the least confidence of a match.
+            distance: the largest of an inlier from its epipolar line, in px; None takes the radius
+                of the confidence.
+
+        Returns:
+            The pose and the matches that agree with it. None if fewer than five matches are
+            confident, or no pose fits five of them.
+
+        Raises:
+            InputError: if a matrix is not that of a camera, or the distance is not positive.
+        """
+        cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
+        matches = self.matches(_FITTED_MATCHES, threshold)
+        return fit_pose(matches, *cameras, self._distance(distance))
+
+    def _distance(self, distance: float | None) -> float:
+        if distance is None:
+            return self.radius
+        if not distance > 0:
+            raise InputError(f"Expected a positive distance. Received: {distance}")
+        return distance
 
     def save(self, folder: str | Path, threshold: float = DEFAULT_THRESHOLD) -> list[Path]:
         """Writes the flow, the confidence and pictures of them.

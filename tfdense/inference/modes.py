@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.two_view import fit_homography, map_points
+from tfdense.inference.two_view import Matches, fit_homography, map_points
 
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend
@@ -28,7 +28,7 @@ Outputs = dict[str, np.ndarray]
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05
 _LEAST_MATCHES = 200
-_THRESHOLD = 1.0
+_DISTANCE = 1.0
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 # Share of a bilinear sample that comes from inside of the image.
@@ -142,12 +142,11 @@ def _find_homography(
     order = np.argsort(-confidence[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
     places = np.stack([columns, rows], axis=-1).astype(np.float32) * _STEP
-    found = fit_homography(
-        places + flow[rows, columns], places, confidence[rows, columns], _THRESHOLD
-    )
+    matches = Matches(places + flow[rows, columns], places, confidence[rows, columns])
+    found = fit_homography(matches, _DISTANCE)
     if found is None or not _is_plausible(found.matrix):
         return None
-    return found.matrix, int(found.inliers.sum())
+    return found.matrix, len(found.inliers.source)
 
 
 def _is_plausible(homography: np.ndarray) -> bool:

@@ -1,7 +1,7 @@
-"""The geometry of two views from single matches, which may be wrong: homography and relative pose.
+"""Single matches, and the geometry of two views from them: homography and relative pose.
 
-Both are found by OpenCV's USAC: samples are drawn in the order of the confidence (PROSAC), scored
-and polished without a hard bound between inliers and outliers (MAGSAC).
+Matches may be wrong. Both geometries are found by OpenCV's USAC: samples are drawn in the order of
+the confidence (PROSAC), the best of them are optimised locally and fitted to all that agree.
 """
 
 from typing import NamedTuple
@@ -16,17 +16,44 @@ _REFINEMENTS = 3
 _LARGEST_DEPTH = 1e9
 
 
+class Matches(NamedTuple):
+    """Single matches, the most confident first.
+
+    Attributes:
+        source: (x, y) in the source, in px, float32 [count, 2].
+        target: (x, y) in the target, in px, float32 [count, 2].
+        confidence: float32 [count].
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    confidence: np.ndarray
+
+    def select(self, which: np.ndarray) -> "Matches":
+        """Returns those at which a bool [count] is true."""
+        return Matches(*(values[which] for values in self))
+
+    def swap(self) -> "Matches":
+        """Returns them with source and target exchanged."""
+        return Matches(self.target, self.source, self.confidence)
+
+
 class Homography(NamedTuple):
     """A homography between two images.
 
     Attributes:
         matrix: maps the source's (x, y, 1) to the target's, float64 [3, 3], 1 at the lower right:
             ``cv2.warpPerspective(source, matrix, size)`` looks like the target.
-        inliers: which matches agree with it, bool [count].
+        inliers: the matches that agree with it.
     """
 
     matrix: np.ndarray
-    inliers: np.ndarray
+    inliers: Matches
+
+    def swap(self) -> "Homography":
+        """Returns it with source and target exchanged."""
+        matrix = np.linalg.inv(self.matrix)
+        return Homography(matrix / matrix[2, 2], self.inliers.swap())
 
 
 class Pose(NamedTuple):
@@ -38,80 +65,68 @@ class Pose(NamedTuple):
     Attributes:
         rotation: float64 [3, 3].
         translation: of length 1, float64 [3].
-        inliers: which matches agree with it and lie before both cameras, bool [count].
+        inliers: the matches that agree with it and lie before both cameras.
     """
 
     rotation: np.ndarray
     translation: np.ndarray
-    inliers: np.ndarray
+    inliers: Matches
 
 
-def fit_homography(
-    source: np.ndarray, target: np.ndarray, confidence: np.ndarray, threshold: float
-) -> Homography | None:
+def fit_homography(matches: Matches, distance: float) -> Homography | None:
     """Finds the homography that most matches agree with.
 
     Its inliers are then fitted by least squares, each weighted by its confidence.
 
     Args:
-        source, target: (x, y) of the matches, the most confident first, float32 [count, 2].
-        confidence: [count].
-        threshold: largest distance of an inlier in the target, in px.
+        matches: the most confident first.
+        distance: the largest of an inlier in the target, in px.
 
     Returns:
         The homography; None for fewer than four matches, or if no homography is found.
     """
-    if len(source) < 4:
+    if len(matches.source) < 4:
         return None
-    matrix, mask = cv2.findHomography(source, target, _usac(threshold))
+    matrix, mask = cv2.findHomography(matches.source, matches.target, _usac(distance))
     if matrix is None or np.count_nonzero(mask) < 4:
         return None
-    inliers = mask.ravel().astype(bool)
-    matrix = _refine(matrix, source[inliers], target[inliers], confidence[inliers])
+    inliers = matches.select(mask.ravel().astype(bool))
+    matrix = _refine(matrix, inliers)
     return Homography(matrix / matrix[2, 2], inliers)
 
 
 def fit_pose(
-    source: np.ndarray,
-    target: np.ndarray,
-    camera_source: np.ndarray,
-    camera_target: np.ndarray,
-    threshold: float,
+    matches: Matches, camera_source: np.ndarray, camera_target: np.ndarray, distance: float
 ) -> Pose | None:
     """Finds the relative pose that most matches agree with, from the essential matrix.
 
     Args:
-        source, target: (x, y) of the matches, the most confident first, float32 [count, 2].
+        matches: the most confident first.
         camera_source, camera_target: the intrinsic matrices, [3, 3].
-        threshold: largest distance of an inlier from its epipolar line, in px.
+        distance: the largest of an inlier from its epipolar line, in px.
 
     Returns:
         The pose; None for fewer than five matches, or if no pose is found.
     """
-    if len(source) < 5:
+    if len(matches.source) < 5:
         return None
+    points, cameras = (matches.source, matches.target), (camera_source, camera_target)
     undistorted = np.zeros(4)
     essential, mask = cv2.findEssentialMat(
-        source,
-        target,
-        camera_source,
-        camera_target,
-        undistorted,
-        undistorted,
-        _usac(threshold),
+        *points, *cameras, undistorted, undistorted, _usac(distance)
     )
     if essential is None or essential.shape != (3, 3):
         return None
     rays = [
-        cv2.undistortPoints(points[:, None], camera, None)
-        for points, camera in ((source, camera_source), (target, camera_target))
+        cv2.undistortPoints(place[:, None], camera, None)
+        for place, camera in zip(points, cameras, strict=True)
     ]
     count, rotation, translation, mask = cv2.recoverPose(
         essential, *rays, np.eye(3), _LARGEST_DEPTH, mask=mask
     )[:4]
     if count < 5:
         return None
-    return Pose(rotation, translation[:, 0], mask.ravel().astype(bool))
+    return Pose(rotation, translation[:, 0], matches.select(mask.ravel().astype(bool)))
 
 
 def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,30 +148,31 @@ def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, 
     return places, denominator
 
 
-def _usac(threshold: float) -> cv2.UsacParams:
+def _usac(distance: float) -> cv2.UsacParams:
     params = cv2.UsacParams()
-    params.threshold = threshold
+    params.threshold = distance
     params.confidence = 0.99999
     params.maxIterations = _MAXIMUM_ITERATIONS
     params.sampler = cv2.SAMPLING_PROSAC
-    params.score = cv2.SCORE_METHOD_MAGSAC
-    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    # MAGSAC's score finds nothing among exact matches if the distance is less than a pixel.
+    params.score = cv2.SCORE_METHOD_MSAC
+    params.loMethod = cv2.LOCAL_OPTIM_INNER_AND_ITER_LO
     params.loIterations = 10
     params.loSampleSize = 50
-    params.final_polisher = cv2.MAGSAC
+    params.final_polisher = cv2.LSQ_POLISHER
     params.final_polisher_iterations = 3
     return params
 
 
-def _refine(matrix, source, target, weights) -> np.ndarray:
+def _refine(matrix: np.ndarray, matches: Matches) -> np.ndarray:
     """Minimises the weighted squared distance in the target, from a first homography on.
 
     Each step solves the linear equations of the homography, divided by the former denominators:
     their residuals are then distances. Both images are normalised (Hartley 1997).
     """
-    normalise_source, normalise_target = _normalisation(source), _normalisation(target)
-    points, _ = map_points(normalise_source, source)
-    aims, _ = map_points(normalise_target, target)
+    normalise_source, normalise_target = map(_normalisation, (matches.source, matches.target))
+    points, _ = map_points(normalise_source, matches.source)
+    aims, _ = map_points(normalise_target, matches.target)
     matrix = normalise_target @ matrix @ np.linalg.inv(normalise_source)
     homogeneous = np.column_stack([points, np.ones(len(points))])
     zeros = np.zeros_like(homogeneous)
@@ -167,7 +183,7 @@ def _refine(matrix, source, target, weights) -> np.ndarray:
         ]
     )
     for _ in range(_REFINEMENTS):
-        scale = np.tile(np.sqrt(weights) / (homogeneous @ matrix[2] / matrix[2, 2]), 2)
+        scale = np.tile(np.sqrt(matches.confidence) / (homogeneous @ matrix[2] / matrix[2, 2]), 2)
         solution, *_ = np.linalg.lstsq(
             equations * scale[:, None], aims.T.ravel() * scale, rcond=None
         )

@@ -1,0 +1,198 @@
+"""Homography and relative pose, from matches of known scenes with known mistakes in them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense.errors import InputError
+from tfdense.inference.match import Match
+from tfdense.inference.two_view import Matches, fit_homography, fit_pose, map_points
+
+_HOMOGRAPHY = np.array([[0.9, 0.12, 14], [-0.1, 1.05, 8], [4e-4, -2e-4, 1]])
+_K_SOURCE = np.array([[150.0, 0, 63], [0, 155, 50], [0, 0, 1]])
+_K_TARGET = np.array([[130.0, 0, 70], [0, 128, 44], [0, 0, 1]])
+_ROTATION = cv2.Rodrigues(np.array([0.05, -0.12, 0.03]))[0]
+_TRANSLATION = np.array([0.9, 0.15, -0.2])
+
+
+def _match(places, wrong=0.3, noise=0.2, source_size=(120, 160)):
+    """Returns a match of known places [height, width, 2], noisy, with a share that is wrong.
+
+    Its confidence is lower, but not always, where it is wrong.
+    """
+    random = np.random.default_rng(0)
+    height, width = places.shape[:2]
+    places = places + random.normal(scale=noise, size=places.shape) if noise else places
+    mistaken = random.random((height, width)) < wrong
+    places[mistaken] = random.uniform(0, source_size[::-1], (mistaken.sum(), 2))
+    confidence = random.uniform(0.2, 0.57, (height, width)) - 0.15 * mistaken
+    return Match(
+        flow=(places - _grid(height, width)).astype(np.float32),
+        confidence=confidence.astype(np.float32),
+        log_variance=np.zeros((height, width, 1), np.float32),
+        logits=np.zeros((height, width, 1), np.float32),
+        radius=1.0,
+        source=np.zeros((*source_size, 3), np.uint8),
+        target=np.zeros((height, width, 3), np.uint8),
+    )
+
+
+def _grid(height, width):
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(float)
+
+
+def _plane(height=96, width=128):
+    """Returns the places in the source of a plane: target = _HOMOGRAPHY(source)."""
+    return map_points(np.linalg.inv(_HOMOGRAPHY), _grid(height, width))[0]
+
+
+def _scene(height=96, width=128):
+    """Returns the places in the source of a scene with depth, projected point by point."""
+    pixels = _grid(height, width).reshape(-1, 2)
+    depth = 4 + np.sin(pixels[:, :1] / 17) + np.cos(pixels[:, 1:] / 11)
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(_K_TARGET).T
+    in_source = (rays * depth - _TRANSLATION) @ _ROTATION
+    projected = in_source @ _K_SOURCE.T
+    return (projected[:, :2] / projected[:, 2:]).reshape(height, width, 2)
+
+
+def _angle(a, b):
+    return np.degrees(np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))
+
+
+def test_homography_maps_the_source_to_the_target():
+    homography = _match(_plane()).homography()
+    corners = np.array([[0.0, 0], [127, 0], [127, 95], [0, 95]])
+    expected = cv2.perspectiveTransform(corners[None], _HOMOGRAPHY)[0]
+    np.testing.assert_allclose(map_points(homography.matrix, corners)[0], expected, atol=0.1)
+    assert homography.matrix[2, 2] == 1
+    # Those that are wrong, three of ten, are not among the inliers, nor are many others missing.
+    inliers = homography.inliers
+    distance = map_points(np.linalg.inv(_HOMOGRAPHY), inliers.target)[0] - inliers.source
+    assert np.linalg.norm(distance, axis=-1).max() < 1.2
+    assert 0.6 * 5000 < len(inliers.source) <= 5000
+    assert (np.diff(inliers.confidence) <= 0).all()
+
+
+def test_a_confident_match_weighs_more():
+    random = np.random.default_rng(0)
+    errors = {"weighted": [], "alike": []}
+    corners = np.array([[0.0, 0], [300, 0], [300, 300], [0, 300]])
+    for _ in range(30):
+        deviation = np.sort(random.choice([0.1, 0.7], 300))
+        target = random.uniform(0, 300, (300, 2))
+        source = target + random.normal(size=(300, 2)) * deviation[:, None]
+        confidence = (1 - np.exp(-np.sqrt(2) / deviation)) ** 2
+        for name, weights in (("weighted", confidence), ("alike", np.ones(300))):
+            matches = Matches(*map(np.float32, (target, source, weights)))
+            moved = map_points(fit_homography(matches, 2.0).matrix, corners)[0]
+            errors[name].append(np.linalg.norm(moved - corners, axis=-1).mean())
+    assert np.mean(errors["weighted"]) < 0.95 * np.mean(errors["alike"])
+
+
+def test_distance_is_in_pixels_of_the_source():
+    # A quarter is displaced by 2 px of the source, which are 6 px of the target.
+    places = _grid(90, 120) / 3
+    places[::2, ::2] += [2, 0]
+    match = _match(places, wrong=0, noise=0, source_size=(40, 60))
+    assert len(match.homography(distance=2.5).inliers.source) == 5000
+    for distance in (None, 0.3):
+        homography = match.homography(distance=distance)
+        assert 3600 < len(homography.inliers.source) < 3900
+        np.testing.assert_allclose(homography.matrix, np.diag([3, 3, 1]), atol=1e-3)
+
+
+def test_pose_is_that_of_the_scene():
+    pose = _match(_scene()).pose(_K_SOURCE, _K_TARGET)
+    turned = cv2.Rodrigues(pose.rotation @ _ROTATION.T)[0]
+    assert np.degrees(np.linalg.norm(turned)) < 0.3
+    assert _angle(pose.translation, _TRANSLATION) < 0.5
+    assert np.linalg.norm(pose.translation) == pytest.approx(1)
+    assert 0.6 * 5000 < len(pose.inliers.source) < 0.95 * 5000
+
+
+def test_inliers_of_a_pose_satisfy_the_epipolar_constraint():
+    pose = _match(_scene(), noise=0).pose(_K_SOURCE, _K_TARGET, distance=0.5)
+    x, y, z = pose.translation
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pose.rotation
+    fundamental = np.linalg.inv(_K_TARGET).T @ essential @ np.linalg.inv(_K_SOURCE)
+    source, target = (
+        np.column_stack([points, np.ones(len(points))])
+        for points in (pose.inliers.source, pose.inliers.target)
+    )
+    lines = source @ fundamental.T
+    distance = np.abs((target * lines).sum(axis=-1)) / np.linalg.norm(lines[:, :2], axis=-1)
+    assert len(distance) > 3000
+    assert distance.max() < 1.0
+
+
+def test_too_few_confident_matches_have_no_geometry():
+    match = _match(_scene())
+    assert match.homography(threshold=0.99) is None
+    assert match.pose(_K_SOURCE, _K_TARGET, threshold=0.99) is None
+    few = match.matches(4)
+    assert fit_pose(few, _K_SOURCE, _K_TARGET, 1.0) is None
+    assert fit_homography(few.select(np.arange(4) < 3), 1.0) is None
+
+
+@pytest.mark.parametrize("points", [np.full((50, 2), 7), np.arange(50)[:, None] * [1, 2]])
+def test_coinciding_or_collinear_matches_have_no_homography(points):
+    matches = Matches(np.float32(points), np.float32(points), np.ones(50, np.float32))
+    assert fit_homography(matches, 1.0) is None
+
+
+def test_the_same_matches_give_the_same_geometry():
+    match = _match(_scene())
+    np.testing.assert_array_equal(match.homography().matrix, match.homography().matrix)
+    first, second = (match.pose(_K_SOURCE, _K_TARGET) for _ in range(2))
+    np.testing.assert_array_equal(first.rotation, second.rotation)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.eye(2),
+        "K.txt",
+        [[500, 0, 320], [0, -500, 240], [0, 0, 1]],
+        [[500, 0, 0], [0, 500, 0], [320, 240, 1]],
+        [[np.nan, 0, 320], [0, 500, 240], [0, 0, 1]],
+    ],
+)
+def test_a_matrix_that_is_no_cameras_is_refused(matrix):
+    match = _match(_plane())
+    with pytest.raises(InputError, match=r"Expected K_target to be \[\[fx, 0, cx\]"):
+        match.pose(_K_SOURCE, matrix)
+
+
+@pytest.mark.parametrize("distance", [0, -1.0, float("nan")])
+def test_distance_must_be_positive(distance):
+    match = _match(_plane())
+    for geometry in (match.homography, lambda **how: match.pose(_K_SOURCE, _K_TARGET, **how)):
+        with pytest.raises(InputError, match="positive distance"):
+            geometry(distance=distance)
+
+
+@pytest.mark.reference
+def test_homography_of_the_reference_matches(reference):
+    arrays = np.load(reference / "ops" / "ransac_homography.npz")
+    matches = Matches(arrays["src"], arrays["dst"], np.ones(500, np.float32))
+    homography = fit_homography(matches, 1.0)
+    corners = np.array([[0.0, 0], [300, 0], [300, 300], [0, 300]])
+    true, theirs, ours = (
+        map_points(matrix, corners)[0]
+        for matrix in (arrays["H_true"], arrays["H_cv2"], homography.matrix)
+    )
+    assert np.abs(ours - true).max() < 0.2 < np.abs(theirs - true).max()
+    assert abs(len(homography.inliers.source) - arrays["inliers_cv2"].sum()) <= 10
+
+
+@pytest.mark.reference
+def test_pose_of_the_reference_matches(reference):
+    arrays = np.load(reference / "ops" / "metrics.npz")
+    points = np.float32(arrays["kp0"]), np.float32(arrays["kp1_clean"])
+    pose = fit_pose(Matches(*points, np.ones(50, np.float32)), arrays["K0"], arrays["K1"], 1.0)
+    true = arrays["T_0to1"]
+    np.testing.assert_allclose(pose.rotation, true[:3, :3], atol=1e-4)
+    direction = true[:3, 3] / np.linalg.norm(true[:3, 3])
+    np.testing.assert_allclose(pose.translation, direction, atol=1e-3)
+    assert len(pose.inliers.source) == 50
