@@ -54,8 +54,7 @@ def _train(batch: dict) -> Callable[[], tf.Tensor]:
     """Returns a function that does one training step of the default network."""
     config = Config()
     model = build(config.model, config.train.precision)
-    optimizer = build_optimizer(config.train)
-    optimizer.build(model.trainable_variables)
+    optimizer = build_optimizer(config.train, model.trainable_variables)
     step = build_train_step(model, optimizer, None, config.loss, tf.distribute.get_strategy())
     return lambda: step(batch)[0].numpy()
 

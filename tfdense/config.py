@@ -47,7 +47,14 @@ def _ordered(bounds: tuple) -> tuple:
     return bounds
 
 
+def _increasing(steps: tuple) -> tuple:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(f"should increase, is {steps}")
+    return steps
+
+
 _Ordered = pydantic.AfterValidator(_ordered)
+_Increasing = pydantic.AfterValidator(_increasing)
 _Range = Annotated[tuple[_NotNegative, _NotNegative], _Ordered]
 _Shares = Annotated[tuple[_Positive, Annotated[float, Field(gt=0, le=1)]], _Ordered]
 _Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], _Ordered]
@@ -228,8 +235,16 @@ class TrainConfig:
     """How the weights are fitted.
 
     Attributes:
-        warmup_steps: the learning rate rises linearly over so many steps, then follows a cosine
-            to `final_learning_rate` at `steps`.
+        optimizer: ``adamw``, or ``adam`` with the decay added to the gradient (coupled L2, of all
+            weights alike).
+        schedule: of the learning rate. ``cosine`` rises linearly over `warmup_steps`, then falls to
+            `final_learning_rate` at `steps`; ``steps`` has neither, but halves the rate after each
+            of the steps in `halve_at`.
+        backbone_learning_rate: of the feature pyramids at the start, under ``adam``; None takes
+            `learning_rate`.
+        gradient_clip_norm: of all gradients together; None does not clip.
+        initial_weights: a ``.weights.h5`` file of the same network to start from, such as that of
+            an earlier stage.
         ema_momentum: of the exponential moving average of the weights; 0 turns it off. With it,
             validation and the saved weights are the average's.
         precision: ``mixed_bfloat16`` and ``mixed_float16`` compute in 16 bits and keep 32-bit
@@ -239,17 +254,30 @@ class TrainConfig:
 
     steps: int = Field(20000, ge=1)
     batch_size: int = Field(8, ge=1)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "steps"] = "cosine"
     learning_rate: float = Field(1e-3, gt=0)
+    backbone_learning_rate: _Positive | None = None
     final_learning_rate: float = Field(1e-6, ge=0)
     warmup_steps: int = Field(200, ge=0)
+    halve_at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], _Increasing] = ()
     weight_decay: float = Field(1e-4, ge=0)
-    gradient_clip_norm: float = Field(1.0, gt=0)
+    gradient_clip_norm: _Positive | None = 1.0
+    initial_weights: str | None = None
     ema_momentum: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     log_every: int = Field(20, ge=1)
     validate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     validation_pairs: int = Field(32, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _what_needs_what(self):
+        if self.schedule == "steps" and not self.halve_at:
+            raise ValueError("the schedule steps should come with the steps in halve_at")
+        if self.backbone_learning_rate is not None and self.optimizer != "adam":
+            raise ValueError("a backbone_learning_rate should come with the optimizer adam")
+        return self
 
 
 @_frozen

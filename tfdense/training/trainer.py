@@ -16,6 +16,7 @@ from tfdense.data import training_pairs, validation_pairs
 from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.models import build
+from tfdense.models.presets import load_weights
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
 from tfdense.training.step import build_train_step, distribution_strategy
@@ -54,8 +55,9 @@ class Trainer:
         with self._strategy.scope():
             self.model = build(config.model, config.train.precision)
             _check_fits(self.model, config)
-            self._optimizer = build_optimizer(config.train)
-            self._optimizer.build(self.model.trainable_variables)
+            if config.train.initial_weights is not None:
+                load_weights(self.model, config.train.initial_weights)
+            self._optimizer = build_optimizer(config.train, self.model.trainable_variables)
             self._average = self._start_average()
         self._saved_step = tf.Variable(0, dtype=tf.int64)
         self._best = tf.Variable(np.inf)
