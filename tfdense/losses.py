@@ -106,7 +106,7 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
     mask *= tf.cast(tf.reduce_all((cell >= 0) & (cell < [columns, rows]), axis=-1), tf.float32)
     # Whatever an invalid pixel's flow is, its index has to be one that can be gathered.
     x, y = (
-        tf.cast(tf.clip_by_value(cell[..., axis], 0.0, size - 1.0), tf.int32)
+        tf.clip_by_value(tf.cast(cell[..., axis], tf.int32), 0, size - 1)
         for axis, size in ((0, columns), (1, rows))
     )
     likelihood = -tf.gather(log_probability, y * columns + x, batch_dims=3)
