@@ -155,7 +155,7 @@ def test_published_layouts_are_read(state_dicts, write, layout):
 def test_the_command_writes_a_run_that_loads(state_dicts, write, tmp_path, capsys, preset):
     parser = argparse.ArgumentParser()
     converting.add_arguments(parser)
-    output = tmp_path / "run" / "best.weights.h5"
+    output = tmp_path / "run" / "authors.weights.h5"
     arguments = [str(write(state_dicts[preset])), "-o", str(output)]
 
     # Twice: a folder of the same network is no conflict.

@@ -104,8 +104,8 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
     weights = PRESETS[name].weights
     if weights is None:
         raise InputError(
-            f"No trained weights of {name} ship with tfdense. Train it (python train.py) and give "
-            "the folder of the run."
+            f"No trained weights of {name} ship with tfdense. Train it (python train.py) or, if it is "
+            "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder."
         )
     config = Config(name=name, model=ModelConfig(preset=name))
     model = build(config.model, backbone_weights=False)
@@ -141,4 +141,7 @@ def _find_weights(folder: Path) -> Path:
     for name in ("best.weights.h5", "last.weights.h5"):
         if (folder / name).is_file():
             return folder / name
+    files = list(folder.glob("*.weights.h5"))
+    if len(files) == 1:
+        return files[0]
     raise InputError(f"{folder} holds neither best.weights.h5 nor last.weights.h5.")
