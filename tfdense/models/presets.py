@@ -104,7 +104,7 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
     weights = PRESETS[name].weights
     if weights is None:
         raise InputError(
-            f"No trained weights of {name} ship with tfdense. Train it (python train.py) or, if it is "
+            f"No trained weights of {name} ship with tfdense. Train it (python train.py), or, for "
             "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder."
         )
     config = Config(name=name, model=ModelConfig(preset=name))
