@@ -19,6 +19,7 @@ def load(name_or_path, max_side: int = 640, mode: str = "direct"):
             size of its own.
         mode: "direct" runs the network once. "homography" runs it twice: the second time on the
             source warped by the homography that the first one found, for large changes of view.
+            "multiscale" runs it eight times, to find the homography at several scales.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.

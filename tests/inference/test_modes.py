@@ -109,6 +109,44 @@ def test_homography_mode_finds_what_a_direct_run_does_not(source_size, target_si
     assert after < 0.3 * before
 
 
+@pytest.mark.parametrize("closer", ["source", "target"])
+def test_multiscale_mode_finds_what_homography_mode_does_not(closer):
+    # About the corner: what is shrunk towards it is where the optical flow can find it.
+    zoom = np.vstack([cv2.getRotationMatrix2D((0, 0), 3, 2), [0, 0, 1]])
+    far = _texture(*_SIZE)
+    near = cv2.warpPerspective(far, zoom, _SIZE[::-1])
+    pair = (far, near) if closer == "target" else (near, far)
+    homography = zoom if closer == "target" else np.linalg.inv(zoom)
+    found = {}
+    for mode in ("homography", "multiscale"):
+        error = _error(Matcher(OpticalFlow(), mode).match(*pair), homography)
+        found[mode] = np.mean(error[np.isfinite(error)] < 1)
+    assert found["homography"] < 0.1
+    assert found["multiscale"] > 0.9
+
+
+def test_one_image_is_shrunk_within_its_frame():
+    source, target = _texture(*_SIZE), _texture(*_SIZE)[::-1].copy()
+    backend = Constant(np.zeros((*_SIZE, 2)), (-9, 0))
+    Matcher(backend, "multiscale").match(source, target)
+    assert len(backend.seen) == 7
+    for ratio, seen in zip((0.5, 0.6, 0.88, 1, 1.33, 1.66, 2), backend.seen, strict=True):
+        for image, own, shrunk in zip(
+            (source, target), seen, (min(1, 1 / ratio), min(1, ratio)), strict=True
+        ):
+            height, width = int(shrunk * _SIZE[0]), int(shrunk * _SIZE[1])
+            assert own.shape == image.shape
+            assert (own[height:] == 0).all() and (own[:, width:] == 0).all()
+            corner = own[: height - 1, : width - 1].astype(int)
+            x, y = np.float32(
+                np.meshgrid(
+                    np.arange(width - 1) * _SIZE[1] / width,
+                    np.arange(height - 1) * _SIZE[0] / height,
+                )
+            )
+            assert np.abs(corner - cv2.remap(image, x, y, cv2.INTER_LINEAR)).max() <= 12
+
+
 def test_where_the_warped_source_ends_the_first_match_stays():
     source, target, _ = _pair(_SIZE, _SIZE, angle=24)
     direct = Matcher(OpticalFlow()).match(source, target)
@@ -126,7 +164,7 @@ class Constant:
     def __init__(self, flow, logits):
         self.mixture = LaplaceMixture(maximum_variance=1e4)
         self.working_size = lambda height, width: _SIZE
-        self.runs = 0
+        self.seen = []
         self.answer = {
             "flow": flow.astype(np.float32),
             "log_variance": np.broadcast_to(np.float32([0, 9]), flow.shape),
@@ -134,10 +172,11 @@ class Constant:
         }
 
     def run(self, source, target):
-        self.runs += 1
+        self.seen.append((source, target))
         return self.answer
 
 
+@pytest.mark.parametrize(("mode", "runs"), [("homography", 1), ("multiscale", 7)])
 @pytest.mark.parametrize(
     ("flow", "logits"),
     [
@@ -146,24 +185,31 @@ class Constant:
         (np.zeros((*_SIZE, 2)), (-9, 0)),
     ],
 )
-def test_without_a_homography_the_direct_match_is_returned(flow, logits):
+def test_without_a_homography_the_direct_match_is_returned(flow, logits, mode, runs):
     image = _texture(*_SIZE)
     backend = Constant(flow, logits)
-    match = Matcher(backend, "homography").match(image, image)
+    match = Matcher(backend, mode).match(image, image)
     np.testing.assert_array_equal(match.flow, backend.answer["flow"])
     np.testing.assert_array_equal(match.logits, backend.answer["logits"])
-    assert backend.runs == 1
+    assert len(backend.seen) == runs
 
 
-def test_more_than_200_matches_are_needed():
-    flow = np.zeros((*_SIZE, 2))
-    for rows, runs in ((12, 1), (16, 2)):
-        # Of each fourth pixel: 3 or 4 rows of 52.
-        logits = np.full(flow.shape, (-9, 0))
-        logits[:rows] = (4, 0)
-        backend = Constant(flow, logits)
-        Matcher(backend, "homography").match(_texture(*_SIZE), _texture(*_SIZE))
-        assert backend.runs == runs
+@pytest.mark.parametrize(
+    ("mode", "rows", "columns", "runs"),
+    # A homography is sought at each fourth pixel: 200, 204, 69, 72 matches.
+    [
+        ("homography", 16, 200, 1),
+        ("homography", 16, 204, 2),
+        ("multiscale", 12, 92, 7),
+        ("multiscale", 12, 96, 8),
+    ],
+)
+def test_more_than_200_matches_are_needed_or_70_of_a_scale(mode, rows, columns, runs):
+    logits = np.full((*_SIZE, 2), (-9, 0))
+    logits[:rows, :columns] = (4, 0)
+    backend = Constant(np.zeros((*_SIZE, 2)), logits)
+    Matcher(backend, mode).match(_texture(*_SIZE), _texture(*_SIZE))
+    assert len(backend.seen) == runs
 
 
 def test_variance_of_the_second_match_is_brought_to_the_sources_pixels():

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=MODES,
         default="direct",
-        help="homography matches again after the homography found, for large changes of view "
-        "(%(default)s)",
+        help="homography matches again after the homography found, for large changes of view; "
+        "multiscale seeks it at several scales (%(default)s)",
     )
     parser.add_argument(
         "--radius",

@@ -48,7 +48,7 @@ class Matcher:
     Args:
         backend: runs the network.
         mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
-            is for large changes of view.
+            is for large changes of view, "multiscale" also for large changes of size.
 
     Raises:
         InputError: if there is no such mode.

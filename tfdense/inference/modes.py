@@ -3,6 +3,9 @@
 - *direct*: the network runs once.
 - *homography*: a first run gives the homography of most of the image. The source is warped by it,
   the network runs again on what is left of the change, and both are joined.
+- *multiscale*: as homography, but the first run is repeated with the source or the target shrunk by
+  several ratios, and the homography that most agree with is taken: one image may show what the
+  other does from a much larger distance.
 
 The numbers are those of PDC-Net's authors. All of it happens at the working size, and "pixel" means
 one of these; a homography maps the source's to the target's.
@@ -22,13 +25,17 @@ from tfdense.inference.two_view import Matches, fit_homography, map_points
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend
 
-Mode = Literal["direct", "homography"]
+Mode = Literal["direct", "homography", "multiscale"]
 Outputs = dict[str, np.ndarray]
 
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05
-_LEAST_MATCHES = 200
+_LEAST_MATCHES, _LEAST_MATCHES_OF_A_SCALE = 200, 70
 _DISTANCE = 1.0
+# By these the target is shrunk (less than 1), or the source (by the reciprocal of more than 1).
+_RATIOS = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
+# Matches that agree with the best homography, to a pixel of the target.
+_LEAST_SCORE = 0.002
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 # Share of a bilinear sample that comes from inside of the image.
@@ -69,9 +76,41 @@ def match_by_homography(
     return _match_warped(backend, source, target, homography[0], first)
 
 
+def match_at_scales(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> Outputs:
+    """Runs the network at several scales, and again on the source warped by the best homography.
+
+    Args:
+        backend, source, target, size: see `match_direct`.
+
+    Returns:
+        What `Backend.run` does; that of a single run if no homography is found.
+    """
+    small_source, small_target = resize_image(source, size), resize_image(target, size)
+    best, best_score = None, _LEAST_SCORE
+    for ratio in _RATIOS:
+        shrunk_source, of_source = _shrink(small_source, min(1.0, 1 / ratio))
+        shrunk_target, of_target = _shrink(small_target, min(1.0, ratio))
+        outputs = backend.run(shrunk_source, shrunk_target)
+        if ratio == 1:
+            first = outputs
+        found = _find_homography(backend, outputs, _LEAST_MATCHES_OF_A_SCALE)
+        if found is None:
+            continue
+        homography, inliers = found
+        score = inliers / (size[0] * size[1] * np.linalg.det(of_target))
+        if score > best_score:
+            best, best_score = np.linalg.inv(of_target) @ homography @ of_source, score
+    if best is None:
+        return first
+    return _match_warped(backend, source, target, best / best[2, 2], first)
+
+
 MODES: dict[str, Callable[..., Outputs]] = {
     "direct": match_direct,
     "homography": match_by_homography,
+    "multiscale": match_at_scales,
 }
 
 
@@ -108,6 +147,17 @@ def compose(first: Outputs, second: Outputs, homography: np.ndarray) -> Outputs:
         name: np.where(trusted[..., None], values, first[name]).astype(np.float32)
         for name, values in joined.items()
     }
+
+
+def _shrink(image: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Shrinks an image towards its upper left corner; what it leaves is black.
+
+    Returns:
+        The image, of its former size, and the matrix from its former pixels to the new ones.
+    """
+    height, width = image.shape[:2]
+    scaling = np.diag([int(ratio * width) / width, int(ratio * height) / height, 1.0])
+    return cv2.warpPerspective(image, scaling, (width, height)), scaling
 
 
 def _match_warped(
