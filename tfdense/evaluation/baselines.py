@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from tfdense.evaluation.metrics import forward_backward_error
-from tfdense.evaluation.pairs import scale_points
-from tfdense.inference.resizing import resize_image
+from tfdense.evaluation.pairs import resize, scale_points
 from tfdense.inference.two_view import map_points
 
 # Of SIFT: of the distances to the nearest and the second nearest feature; in px; of RANSAC.
@@ -88,7 +87,7 @@ def _at_one_size(estimate: FlowFunction, source: np.ndarray, target: np.ndarray)
     if source.shape == target.shape:
         return estimate(source, target)
     grid = _grid(target)
-    flow = estimate(resize_image(source, target.shape), target)
+    flow = estimate(resize(source, target.shape), target)
     positions = scale_points(grid + flow, target.shape, source.shape)
     return (positions - grid).astype(np.float32)
 

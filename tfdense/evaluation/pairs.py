@@ -2,10 +2,10 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.inference.resizing import resize_image
 from tfdense.inference.two_view import map_points
 
 
@@ -101,8 +101,15 @@ def resize_matrix(shape: tuple, new_shape: tuple) -> np.ndarray:
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image to (height, width) as is usual with OpenCV: by areas if it shrinks."""
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=interpolation)
+
+
 def _limit(image: np.ndarray, max_side: int) -> np.ndarray:
     scale = max_side / max(image.shape[:2])
     if scale >= 1:
         return image
-    return resize_image(image, tuple(round(side * scale) for side in image.shape[:2]))
+    return resize(image, tuple(round(side * scale) for side in image.shape[:2]))

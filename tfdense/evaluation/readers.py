@@ -16,11 +16,11 @@ from tfdense.evaluation.pairs import (
     EvaluationPair,
     dense_pair,
     homography_pair,
+    resize,
     resize_matrix,
 )
 from tfdense.flow_files import read_flow
 from tfdense.images import read_image
-from tfdense.inference.resizing import resize_image
 from tfdense.startup import import_tensorflow
 
 _HPATCHES_SIDE = 240
@@ -141,7 +141,7 @@ def _hpatches(side: int | None) -> Callable[[Path], Iterator[EvaluationPair]]:
                     @ homography
                     @ np.linalg.inv(resize_matrix(target.shape, size))
                 )
-                images = resize_image(source, size), resize_image(target, size)
+                images = resize(source, size), resize(target, size)
                 yield homography_pair(f"{scene.name}-{k}", *images, homography)
 
     return read
