@@ -154,6 +154,7 @@ class PDCNet(keras.Model):
         target, source = (pyramid[stride] for pyramid in pyramids)
         warped = warp.bilinear(source, flow / stride)
         mixture = tf.concat([coarser["log_variance"], coarser["logits"]], axis=-1)
+        # The optimisation needs no flow. Begun early, it would take memory beside other levels.
         with tf.control_dependencies([warped]):
             target = tf.identity(target)
         return level(
