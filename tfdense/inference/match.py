@@ -118,7 +118,7 @@ class Match:
         """Finds the homography from the source to the target that most matches agree with.
 
         It is the geometry of a plane, of a distant scene, and of a camera that only turns. The
-        more confident a match, the earlier it is tried and the more it weighs.
+        more confident a match, the more it weighs.
 
         Args:
             threshold: the least confidence of a match.
@@ -133,7 +133,7 @@ class Match:
             InputError: if the distance is not positive.
         """
         # The places in the target are exact, those in the source were found: errors are there.
-        matches = self.matches(_FITTED_MATCHES, threshold).swap()
+        matches = self._spread_matches(threshold).swap()
         homography = fit_homography(matches, self._distance(distance))
         return None if homography is None else homography.swap()
 
@@ -146,8 +146,8 @@ class Match:
     ) -> Pose | None:
         """Finds how the camera moved between the images, from the essential matrix.
 
-        The more confident a match, the earlier it is tried. The scene must have depth and the
-        camera must have changed its place.
+        The more confident a match, the more it weighs. The scene must have depth and the camera
+        must have changed its place.
 
         Args:
             K_source, K_target: the cameras' intrinsic matrices, of the images' own pixels, [3, 3].
@@ -163,8 +163,14 @@ class Match:
             InputError: if a matrix is not that of a camera, or the distance is not positive.
         """
         cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
-        matches = self.matches(_FITTED_MATCHES, threshold)
-        return fit_pose(matches, *cameras, self._distance(distance))
+        return fit_pose(self._spread_matches(threshold), *cameras, self._distance(distance))
+
+    def _spread_matches(self, threshold: float) -> Matches:
+        """Returns enough for a geometry, at random: the best often lie together."""
+        matches = self.matches(threshold=threshold)
+        count = len(matches.confidence)
+        chosen = np.random.default_rng(0).permutation(count)[:_FITTED_MATCHES]
+        return matches.select(np.sort(chosen))
 
     def _distance(self, distance: float | None) -> float:
         if distance is None:

@@ -1,7 +1,7 @@
 """Single matches, and the geometry of two views from them: homography and relative pose.
 
-Matches may be wrong. Both geometries are found by OpenCV's USAC: samples are drawn in the order of
-the confidence (PROSAC), the best of them are optimised locally and fitted to all that agree.
+Matches may be wrong. Both geometries are found by OpenCV's USAC, and fitted by least squares to the
+matches that agree, each weighted by its confidence.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Matches(NamedTuple):
     confidence: np.ndarray
 
     def select(self, which: np.ndarray) -> "Matches":
-        """Returns those at which a bool [count] is true."""
+        """Returns those at some indices, or where a bool [count] is true."""
         return Matches(*(values[which] for values in self))
 
     def swap(self) -> "Matches":
@@ -76,14 +76,12 @@ class Pose(NamedTuple):
 def fit_homography(matches: Matches, distance: float) -> Homography | None:
     """Finds the homography that most matches agree with.
 
-    Its inliers are then fitted by least squares, each weighted by its confidence.
-
     Args:
-        matches: the most confident first.
+        matches: at least four of them are needed.
         distance: the largest of an inlier in the target, in px.
 
     Returns:
-        The homography; None for fewer than four matches, or if no homography is found.
+        The homography; None if there are too few matches or none is found.
     """
     if len(matches.source) < 4:
         return None
@@ -91,7 +89,7 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
     if matrix is None or np.count_nonzero(mask) < 4:
         return None
     inliers = matches.select(mask.ravel().astype(bool))
-    matrix = _refine(matrix, inliers)
+    matrix = _refine_homography(matrix, inliers)
     return Homography(matrix / matrix[2, 2], inliers)
 
 
@@ -101,12 +99,12 @@ def fit_pose(
     """Finds the relative pose that most matches agree with, from the essential matrix.
 
     Args:
-        matches: the most confident first.
+        matches: at least five of them are needed.
         camera_source, camera_target: the intrinsic matrices, [3, 3].
         distance: the largest of an inlier from its epipolar line, in px.
 
     Returns:
-        The pose; None for fewer than five matches, or if no pose is found.
+        The pose; None if there are too few matches or none is found.
     """
     if len(matches.source) < 5:
         return None
@@ -126,7 +124,12 @@ def fit_pose(
     )[:4]
     if count < 5:
         return None
-    return Pose(rotation, translation[:, 0], matches.select(mask.ravel().astype(bool)))
+    within = mask.ravel().astype(bool)
+    inliers = matches.select(within)
+    pose = _refine_pose(
+        rotation, translation[:, 0], *(ray[within, 0] for ray in rays), inliers.confidence
+    )
+    return Pose(*pose, inliers)
 
 
 def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +156,9 @@ def _usac(distance: float) -> cv2.UsacParams:
     params.threshold = distance
     params.confidence = 0.99999
     params.maxIterations = _MAXIMUM_ITERATIONS
-    params.sampler = cv2.SAMPLING_PROSAC
+    # The most confident matches often lie together (PROSAC would begin with them), which leaves the
+    # pose badly determined.
+    params.sampler = cv2.SAMPLING_UNIFORM
     # MAGSAC's score finds nothing among exact matches if the distance is less than a pixel.
     params.score = cv2.SCORE_METHOD_MSAC
     params.loMethod = cv2.LOCAL_OPTIM_INNER_AND_ITER_LO
@@ -164,7 +169,7 @@ def _usac(distance: float) -> cv2.UsacParams:
     return params
 
 
-def _refine(matrix: np.ndarray, matches: Matches) -> np.ndarray:
+def _refine_homography(matrix: np.ndarray, matches: Matches) -> np.ndarray:
     """Minimises the weighted squared distance in the target, from a first homography on.
 
     Each step solves the linear equations of the homography, divided by the former denominators:
@@ -196,3 +201,41 @@ def _normalisation(points: np.ndarray) -> np.ndarray:
     centre = points.mean(axis=0, dtype=np.float64)
     scale = 1 / max(float((points - centre).std()), 1e-6)
     return np.array([[scale, 0, -scale * centre[0]], [0, scale, -scale * centre[1]], [0, 0, 1.0]])
+
+
+def _refine_pose(rotation, translation, source, target, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Minimises the weighted squared distance from the epipolar lines by Gauss-Newton steps.
+
+    Args:
+        rotation, translation: of a first pose.
+        source, target: (x, y) at a depth of 1, [count, 2].
+        weights: [count].
+    """
+    source, target = (np.column_stack([rays, np.ones(len(rays))]) for rays in (source, target))
+    weights = np.sqrt(weights)
+    for _ in range(_REFINEMENTS):
+        # Three rotate, two turn the direction of the translation.
+        turn = np.linalg.svd(translation[None])[2][1:]
+
+        def moved(step, rotation=rotation, translation=translation, turn=turn):
+            direction = translation + step[3:] @ turn
+            return cv2.Rodrigues(step[:3])[0] @ rotation, direction / np.linalg.norm(direction)
+
+        def residuals(step, moved=moved):
+            return weights * _epipolar_distance(*moved(step), source, target)
+
+        difference = 1e-6
+        now = residuals(np.zeros(5))
+        derivative = [(residuals(difference * unit) - now) / difference for unit in np.eye(5)]
+        step, *_ = np.linalg.lstsq(np.stack(derivative, axis=-1), -now, rcond=None)
+        rotation, translation = moved(step)
+    return rotation, translation
+
+
+def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
+    """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
+    x, y, z = translation
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    lines, back = source @ essential.T, target @ essential
+    slope = (lines[:, :2] ** 2).sum(axis=-1) + (back[:, :2] ** 2).sum(axis=-1)
+    return (target * lines).sum(axis=-1) / np.sqrt(slope)
