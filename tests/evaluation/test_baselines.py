@@ -71,3 +71,12 @@ def test_homography_is_opencv_s_way_round():
 def test_homography_without_features_is_identity():
     blank = np.full((50, 60, 3), 128, np.uint8)
     assert not BASELINES["SIFT + homography"].match(blank, blank).flow.any()
+    assert BASELINES["SIFT + homography"].match(blank, blank).homography() is None
+
+
+def test_homography_of_a_match_goes_from_source_to_target():
+    source = texture()
+    target = shifted(source, 40, -15)
+    found = BASELINES["SIFT + homography"].match(source.astype(np.uint8), target).homography()
+    place = cv2.perspectiveTransform(np.array([[[120.0, 100.0]]]), found.matrix)
+    np.testing.assert_allclose(place, [[[80.0, 115.0]]], atol=0.5)

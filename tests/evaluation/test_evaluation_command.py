@@ -2,13 +2,16 @@
 
 import csv
 import json
+import types
 
 import cv2
 import numpy as np
 import pytest
 
 from tfdense import cli
+from tfdense.evaluation.baselines import BASELINES
 from tfdense.images import write_image
+from tfdense.mixture import LaplaceMixture
 
 
 @pytest.fixture
@@ -47,6 +50,38 @@ def test_classical_methods(dataset, tmp_path, capsys):
     ]
     assert float(rows[4]["aepe"]) == pytest.approx(6.0)
     assert sorted(path.name for path in output.iterdir()) == ["pairs.csv", "results.json"]
+
+
+class Network:
+    """Matches as the identity does, and claims to be right within a pixel or so."""
+
+    mixture = LaplaceMixture(maximum_variance=100.0)
+
+    def match(self, source, target):
+        match = BASELINES["identity"].match(source, target)
+        zeros = np.zeros((*target.shape[:2], 2), np.float32)
+        return types.SimpleNamespace(
+            flow=match.flow, confidence=match.confidence, log_variance=zeros, logits=zeros
+        )
+
+
+def test_network(dataset, tmp_path, capsys, monkeypatch):
+    loaded = []
+
+    def load(name_or_path, **options):
+        loaded.append((name_or_path, options))
+        return Network()
+
+    monkeypatch.setattr("tfdense.load", load)
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
+    options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128"]
+    assert cli.main([*arguments, *options]) == 0
+    assert loaded == [("runs/a", {"mode": "homography", "max_side": 128})]
+    network = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
+    # P_1 of a variance of 1 px² is 0.573, and nothing is right within 1 px.
+    calibration = network["expected_calibration_error"]
+    assert calibration["1"] == pytest.approx((1 - np.exp(-np.sqrt(2))) ** 2, abs=1e-4)
+    assert "calibration error: P_1 0.573" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

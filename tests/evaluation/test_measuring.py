@@ -5,9 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from tfdense.evaluation.baselines import BASELINES
+from tfdense.evaluation.baselines import BASELINES, HomographyMatch
 from tfdense.evaluation.measuring import measure, summarize
-from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.evaluation.pairs import EvaluationPair, homography_pair
 from tfdense.mixture import LaplaceMixture
 
 HEIGHT, WIDTH = 20, 30
@@ -42,6 +42,27 @@ def test_means_over_pairs_and_over_points():
     assert summary["mean_over_points"]["pck_3"] == pytest.approx((4 * 50 + 100) / 5)
     assert summary["mean_over_points"]["fl"] == pytest.approx(4 * 50 / 5)
     assert "expected_calibration_error" not in summary
+
+
+def test_corner_errors_of_homographies():
+    class Shift:
+        found = True
+
+        def match(self, source, target):
+            match = BASELINES["identity"].match(source, target)
+            matrix = np.array([[1.0, 0, -3], [0, 1, -4], [0, 0, 1]]) if self.found else None
+            self.found = False
+            return HomographyMatch(match.flow, match.confidence, matrix)
+
+    pairs = [homography_pair(name, IMAGE, IMAGE, np.eye(3)) for name in "ab"]
+    measurements = list(measure({"shift": Shift(), "identity": BASELINES["identity"]}, pairs))
+    assert [m.values.get("corner_error") for m in measurements] == [5, None, np.inf, None]
+    summary = summarize(measurements)
+    # The recall is 1/2 from 5 px on, and rises to it linearly from 0.
+    assert summary["shift"]["corner_error_auc"]["10"] == pytest.approx(100 * 3.75 / 10)
+    assert summary["shift"]["corner_error_auc"]["3"] == 0.0
+    assert "corner_error_auc" not in summary["identity"]
+    assert np.isfinite(list(summary["shift"]["mean_over_pairs"].values())).all()
 
 
 class Network:

@@ -55,6 +55,13 @@ def test_limiting_keeps_the_correspondences():
     assert whole.limited(40).source is source
 
 
+def test_limiting_scales_the_homography_along():
+    homography = np.array([[1.1, 0.1, 3], [-0.2, 0.9, 5], [1e-3, 2e-3, 1]])
+    small = pairs.homography_pair("a", image(60, 80), image(50, 70), homography).limited(35)
+    mapped = cv2.perspectiveTransform(small.points[None], small.homography)[0]
+    np.testing.assert_allclose(mapped, small.points + small.true_flow)
+
+
 def test_resizing_as_a_matrix_is_that_of_points():
     points = np.random.default_rng(0).uniform(0, 30, (9, 2))
     matrix = pairs.resize_matrix((30, 40, 3), (20, 35))

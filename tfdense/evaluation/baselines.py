@@ -12,7 +12,7 @@ import numpy as np
 
 from tfdense.evaluation.metrics import forward_backward_error
 from tfdense.evaluation.pairs import resize, scale_points
-from tfdense.inference.two_view import map_points
+from tfdense.inference.two_view import Homography, map_points
 
 # Of SIFT: of the distances to the nearest and the second nearest feature; in px; of RANSAC.
 _RATIO = 0.85
@@ -37,9 +37,24 @@ class BaselineMatch:
     confidence: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HomographyMatch(BaselineMatch):
+    """What a method gives that fits one homography to the whole image.
+
+    Attributes:
+        matrix: from target to source, [3, 3]; None if none was found.
+    """
+
+    matrix: np.ndarray | None
+
+    def homography(self) -> Homography | None:
+        """Returns the homography from source to target, like `Match.homography`."""
+        return None if self.matrix is None else Homography(np.linalg.inv(self.matrix), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A classical method.
+    """A classical method that estimates a flow.
 
     Attributes:
         estimate: its flow.
@@ -92,16 +107,26 @@ def _at_one_size(estimate: FlowFunction, source: np.ndarray, target: np.ndarray)
     return (positions - grid).astype(np.float32)
 
 
-def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Fits one homography to SIFT matches; without one, nothing moves.
+class FeatureBaseline:
+    """One homography, fitted to SIFT matches; without one, nothing moves."""
 
-    The matched place is kept within the source: a wrong homography has no limit.
-    """
-    homography = estimate_homography(source, target)
-    if homography is None:
+    def match(self, source: np.ndarray, target: np.ndarray) -> HomographyMatch:
+        """Matches two images, uint8 [height, width, 3], of any sizes."""
+        source, target = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (source, target))
+        matrix, inverse = estimate_homography(source, target), estimate_homography(target, source)
+        flow = _homography_flow(matrix, source, target)
+        error = forward_backward_error(flow, _homography_flow(inverse, target, source))
+        return HomographyMatch(flow, 1 / (1 + error), matrix)
+
+
+def _homography_flow(
+    matrix: np.ndarray | None, source: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """Keeps the matched place within the source: a wrong homography has no limit."""
+    if matrix is None:
         return _identity(source, target)
     grid = _grid(target)
-    mapped, _ = map_points(homography, grid)
+    mapped, _ = map_points(matrix, grid)
     return (np.clip(mapped, 0, np.array(source.shape[::-1]) - 1) - grid).astype(np.float32)
 
 
@@ -143,5 +168,5 @@ BASELINES = {
     "identity": Baseline(_identity),
     "DIS": Baseline(_inverse_search),
     "Farneback": Baseline(_farneback),
-    "SIFT + homography": Baseline(_homography),
+    "SIFT + homography": FeatureBaseline(),
 }

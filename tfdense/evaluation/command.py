@@ -106,6 +106,9 @@ def _table(summary: dict) -> str:
         values = figures["mean_over_pairs"]
         cells = (f"{values[name]:8.{decimals}f}" for name, _, decimals in _TABLE)
         lines.append(" ".join([method.ljust(width), *cells]))
+        if areas := figures.get("corner_error_auc"):
+            text = ", ".join(f"@{threshold} px {area:.1f}" for threshold, area in areas.items())
+            lines.append(f"  homography: corner error AUC {text}")
         if errors := figures.get("expected_calibration_error"):
             text = ", ".join(f"P_{radius} {error:.3f}" for radius, error in errors.items())
             lines.append(

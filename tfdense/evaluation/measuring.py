@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tfdense.evaluation import metrics
+from tfdense.evaluation.geometric import area_under_recall, homography_corner_error
 from tfdense.evaluation.pairs import EvaluationPair
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
+    from tfdense.inference.two_view import Homography
     from tfdense.mixture import Mixture
 
 RADII = (1.0, 3.0, 5.0)
 _PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
+_CORNER_THRESHOLDS = (3.0, 5.0, 10.0)
 # Means over the points of a pair; the others are not, so that they are averaged over pairs only.
 _POINT_MEANS = ("aepe", *(f"pck_{threshold:g}" for threshold in _PCK_THRESHOLDS), "fl")
 
@@ -46,9 +49,10 @@ class Measurement:
     Attributes:
         pair, method: their names.
         values: by name: ``points`` (how many have ground truth), ``aepe`` in px, ``pck_T`` and
-            ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence,
-            ``seconds``; of a network also ``ause_forward_backward`` (by the error of going to the
-            source and back), ``nll`` in nats and ``mean_confidence``, of P_1.
+            ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence, and
+            ``seconds``. Where pair and method have a homography: ``corner_error`` in px, infinite
+            if none was found. Of a network also: ``ause_forward_backward`` (by the error of going
+            to the source and back), ``nll`` in nats and ``mean_confidence``, of P_1.
         reliability: of a network: for each of `RADII` the counts of `metrics.reliability`,
             [radii, bins, 3].
     """
@@ -78,6 +82,8 @@ def measure(
             match = method.match(pair.source, pair.target)
             seconds = time.perf_counter() - start
             values = _accuracy(pair, match) | {"seconds": seconds}
+            if pair.homography is not None and hasattr(match, "homography"):
+                values["corner_error"] = _corner_error(pair, match.homography())
             if not hasattr(match, "log_variance"):
                 yield Measurement(pair.name, name, values)
                 continue
@@ -102,6 +108,13 @@ def _accuracy(pair: EvaluationPair, match: Estimate) -> dict[str, float]:
             errors, uncertainty, lambda e: metrics.percentage_of_correct_keypoints(e, 5.0), 100.0
         ),
     }
+
+
+def _corner_error(pair: EvaluationPair, homography: Homography | None) -> float:
+    if homography is None:
+        return float("inf")
+    matrix = np.linalg.inv(homography.matrix)
+    return homography_corner_error(matrix, pair.homography, *pair.target.shape[:2])
 
 
 def _probabilistic(pair, match, backward, mixture) -> tuple[dict[str, float], np.ndarray]:
@@ -132,7 +145,8 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[s
     Returns:
         For each method: ``mean_over_pairs`` of every value; ``mean_over_points``, in which each
         point of the whole data set counts the same (as KITTI's Fl is published); for a network
-        also ``expected_calibration_error`` of P_R over all points, by R.
+        also ``expected_calibration_error`` of P_R over all points, by R; where there are corner
+        errors, ``corner_error_auc`` in percent, by the threshold in px, in place of their mean.
     """
     result = {}
     for method in dict.fromkeys(m.method for m in measurements):
@@ -140,13 +154,18 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[s
         columns = {
             name: np.array([m.values[name] for m in of_method]) for name in of_method[0].values
         }
-        points = columns["points"]
+        points, corner_errors = columns["points"], columns.pop("corner_error", None)
         result[method] = {
             "mean_over_pairs": {name: float(column.mean()) for name, column in columns.items()},
             "mean_over_points": {
                 name: float(np.average(columns[name], weights=points)) for name in _POINT_MEANS
             },
         }
+        if corner_errors is not None:
+            result[method]["corner_error_auc"] = {
+                f"{threshold:g}": area_under_recall(corner_errors, threshold)
+                for threshold in _CORNER_THRESHOLDS
+            }
         if of_method[0].reliability is not None:
             counts = np.sum([m.reliability for m in of_method], axis=0)
             result[method]["expected_calibration_error"] = {

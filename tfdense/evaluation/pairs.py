@@ -18,6 +18,7 @@ class EvaluationPair:
         source, target: uint8 [height, width, 3]; their sizes may differ.
         points: (x, y) in the target, in px, [n, 2]; not always whole numbers.
         true_flow: the source's (x, y) minus the target's at each point, in px, [n, 2].
+        homography: from target to source, [3, 3], where the ground truth is one.
     """
 
     name: str
@@ -25,6 +26,7 @@ class EvaluationPair:
     target: np.ndarray
     points: np.ndarray
     true_flow: np.ndarray
+    homography: np.ndarray | None = None
 
     def __post_init__(self):
         if not len(self.points):
@@ -39,7 +41,11 @@ class EvaluationPair:
         source, target = (_limit(image, max_side) for image in (self.source, self.target))
         points = scale_points(self.points, self.target.shape, target.shape)
         matches = scale_points(self.points + self.true_flow, self.source.shape, source.shape)
-        return EvaluationPair(self.name, source, target, points, matches - points)
+        homography = self.homography
+        if homography is not None:
+            unscaled = np.linalg.inv(resize_matrix(self.target.shape, target.shape))
+            homography = resize_matrix(self.source.shape, source.shape) @ homography @ unscaled
+        return EvaluationPair(self.name, source, target, points, matches - points, homography)
 
 
 def dense_pair(
@@ -81,7 +87,8 @@ def homography_pair(
     mapped, _ = map_points(homography, grid)
     limit = np.array(source.shape[1::-1]) - 1
     valid = ((mapped >= 0) & (mapped <= limit)).all(axis=-1)
-    return dense_pair(name, source, target, mapped - grid, valid)
+    pair = dense_pair(name, source, target, mapped - grid, valid)
+    return dataclasses.replace(pair, homography=homography)
 
 
 def scale_points(points: np.ndarray, shape: tuple, new_shape: tuple) -> np.ndarray:
