@@ -7,7 +7,7 @@ __all__ = ["__version__", "load"]
 __version__ = _metadata.version("tfdense")
 
 
-def load(name_or_path, max_side: int = 640, mode: str = "direct"):
+def load(name_or_path, max_side: int | None = None, mode: str | None = None, setting: str = "base"):
     """Loads a network for matching.
 
     Args:
@@ -16,18 +16,22 @@ def load(name_or_path, max_side: int = 640, mode: str = "direct"):
             with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
         max_side: the images are shrunk so far that the longer side of what the network sees is at
             most this, in px. A larger value needs more memory and time. A ``.tflite`` file has a
-            size of its own.
+            size of its own. None takes the setting's.
         mode: "direct" runs the network once. "homography" runs it twice: the second time on the
             source warped by the homography that the first one found, for large changes of view.
-            "multiscale" runs it eight times, to find the homography at several scales.
+            "multiscale" runs it eight times, to find the homography at several scales. None takes
+            the setting's.
+        setting: a choice of both: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
+            (640 px, direct) or "precise" (960 px, homography).
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.
 
     Raises:
-        InputError: if there is no such network or mode, or it cannot be loaded.
+        InputError: if there is no such network, mode or setting, or it cannot be loaded.
     """
     # Loaded on use: TensorFlow takes seconds to import.
     from tfdense.inference import matcher
+    from tfdense.inference.settings import resolve
 
-    return matcher.load(name_or_path, max_side, mode)
+    return matcher.load(name_or_path, *resolve(setting, max_side, mode))

@@ -8,6 +8,7 @@ from tfdense.errors import InputError
 from tfdense.inference.checks import image_to_match, output_folder
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
+from tfdense.inference.settings import SETTINGS
 from tfdense.startup import import_tensorflow
 
 
@@ -27,16 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-side",
         type=int,
-        default=640,
         metavar="N",
-        help="longer side of what the network sees, in px (%(default)s); a .tflite has its own",
+        help="longer side of what the network sees, in px (the setting's); a .tflite has its own",
     )
     parser.add_argument(
         "--mode",
         choices=MODES,
-        default="direct",
         help="homography matches again after the homography found, for large changes of view; "
-        "multiscale seeks it at several scales (%(default)s)",
+        "multiscale seeks it at several scales (the setting's)",
+    )
+    summary = "; ".join(f"{name}: {side} px, {mode}" for name, (side, mode) in SETTINGS.items())
+    parser.add_argument(
+        "--setting",
+        choices=SETTINGS,
+        default="base",
+        help=f"longer side and mode in one: {summary} (%(default)s)",
     )
     parser.add_argument(
         "--radius",
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output_folder(arguments.output)
 
     import_tensorflow()
-    matcher = tfdense.load(arguments.model, arguments.max_side, arguments.mode)
+    matcher = tfdense.load(arguments.model, arguments.max_side, arguments.mode, arguments.setting)
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius)
     milliseconds = 1000 * (time.perf_counter() - start)

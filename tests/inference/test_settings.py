@@ -1,0 +1,60 @@
+"""Named settings of the matcher."""
+
+import pytest
+
+import tfdense
+from tfdense.cli import main
+from tfdense.errors import InputError
+from tfdense.inference import matcher
+from tfdense.inference.settings import SETTINGS
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """What `tfdense.load` asks for."""
+    received = []
+    monkeypatch.setattr(matcher, "load", lambda *arguments: received.append(arguments))
+    return received
+
+
+def test_a_setting_is_a_size_and_a_mode(loaded):
+    tfdense.load("run")
+    tfdense.load("run", setting="turbo")
+    tfdense.load("run", setting="precise")
+    assert loaded == [
+        ("run", 640, "direct"),
+        ("run", 320, "direct"),
+        ("run", 960, "homography"),
+    ]
+    sides = [setting.max_side for setting in SETTINGS.values()]
+    assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
+
+
+def test_what_is_given_wins_over_the_setting(loaded):
+    tfdense.load("run", max_side=100, setting="precise")
+    tfdense.load("run", mode="multiscale", setting="fast")
+    assert loaded == [("run", 100, "homography"), ("run", 480, "multiscale")]
+
+
+def test_unknown_setting_is_refused(loaded):
+    with pytest.raises(InputError, match=r"turbo, fast, base, precise\. Received: 'best'"):
+        tfdense.load("run", setting="best")
+
+
+def test_the_command_line_passes_both_on(monkeypatch, tmp_path):
+    received = []
+
+    def load(*arguments):
+        received.append(arguments)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr(tfdense, "load", load)
+    image = tmp_path / "a.ppm"
+    image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
+    arguments = ["match", str(image), str(image), "-o", str(tmp_path), "--model", "run"]
+    main([*arguments, "--setting", "precise", "--mode", "multiscale"])
+    main([*arguments, "--max-side", "256"])
+    assert received == [
+        ("run", None, "multiscale", "precise"),
+        ("run", 256, None, "base"),
+    ]

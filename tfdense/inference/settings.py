@@ -1,0 +1,41 @@
+"""Named choices between speed and accuracy: how much the network sees, and how often it runs."""
+
+from typing import NamedTuple
+
+from tfdense.errors import InputError
+from tfdense.inference.modes import Mode
+
+
+class Setting(NamedTuple):
+    """How a network is used.
+
+    Attributes:
+        max_side: of what the network sees, in px.
+        mode: see `tfdense.inference.modes`.
+    """
+
+    max_side: int
+    mode: Mode
+
+
+SETTINGS = {
+    "turbo": Setting(320, "direct"),
+    "fast": Setting(480, "direct"),
+    "base": Setting(640, "direct"),
+    "precise": Setting(960, "homography"),
+}
+
+
+def resolve(name: str, max_side: int | None, mode: Mode | None) -> Setting:
+    """Returns a setting by name, with what is given in place of its own values.
+
+    Raises:
+        InputError: if there is no such setting.
+    """
+    if name not in SETTINGS:
+        raise InputError(f"Expected a setting of {', '.join(SETTINGS)}. Received: {name!r}")
+    setting = SETTINGS[name]
+    return Setting(
+        setting.max_side if max_side is None else max_side,
+        setting.mode if mode is None else mode,
+    )
