@@ -41,6 +41,7 @@ class Match:
         logits: of the components' weights, float32 [height, width, components].
         radius: R of the confidence, in px of the source.
         source, target: the images, uint8 [height, width, 3].
+        reverse: the match of the source's pixels in the target, if it was asked for.
     """
 
     flow: np.ndarray
@@ -50,6 +51,7 @@ class Match:
     radius: float
     source: np.ndarray
     target: np.ndarray
+    reverse: "Match | None" = None
 
     @property
     def variance(self) -> np.ndarray:
@@ -60,11 +62,24 @@ class Match:
 
     def positions(self) -> np.ndarray:
         """Returns the place (x, y) in the source of each target pixel, [height, width, 2]."""
-        height, width = self.flow.shape[:2]
-        positions = self.flow.copy()
-        positions[..., 0] += np.arange(width, dtype=np.float32)
-        positions[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-        return positions
+        return self.flow + _pixels(self.target)
+
+    def cycle_error(self) -> np.ndarray:
+        """Returns by how much the way to the source and back misses each target pixel.
+
+        It needs a match made with ``both_ways=True``. A wrong match seldom finds back.
+
+        Returns:
+            In px of the target, float32 [height, width]; infinite where the match lies outside of
+            the source.
+
+        Raises:
+            InputError: if there is no match of the other direction.
+        """
+        positions = self.positions()
+        returned = cv2.remap(self._reverse().positions(), positions, None, cv2.INTER_LINEAR)
+        error = np.linalg.norm(returned - _pixels(self.target), axis=-1)
+        return np.where(_is_inside(positions, self.source), error, np.float32(np.inf))
 
     def warp(self) -> np.ndarray:
         """Pulls the source to the target: where the match is right, it looks like the target.
@@ -75,7 +90,13 @@ class Match:
         """
         return cv2.remap(self.source, self.positions(), None, cv2.INTER_LINEAR)
 
-    def matches(self, n: int | None = None, threshold: float = DEFAULT_THRESHOLD) -> Matches:
+    def matches(
+        self,
+        n: int | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        cycle: float | None = None,
+        mutual: bool = False,
+    ) -> Matches:
         """Selects single matches, one at most for each target pixel.
 
         Only those count whose confidence reaches the threshold and whose place lies inside of the
@@ -85,16 +106,23 @@ class Match:
         Args:
             n: how many at most; None returns all.
             threshold: the least confidence.
+            cycle: the largest `cycle_error`, in px of the target; None does not check it.
+            mutual: whether the pixel of the source next to the place must itself have its place
+                next to the target's pixel. This is stricter than most uses need.
 
         Raises:
-            InputError: if `n` is not positive.
+            InputError: if `n` is not positive, or a check needs the match of the other direction
+                and there is none.
         """
         if n is not None and n < 1:
             raise InputError(f"Expected the number of matches to be positive. Received: {n}")
         positions = self.positions()
-        limit = np.array(self.source.shape[1::-1], np.float32) - 1
-        inside = ((positions >= 0) & (positions <= limit)).all(axis=-1)
-        candidates = np.where(inside & (self.confidence >= threshold), self.confidence, -1)
+        accepted = _is_inside(positions, self.source) & (self.confidence >= threshold)
+        if cycle is not None:
+            accepted &= self.cycle_error() <= cycle
+        if mutual:
+            accepted[accepted] = self._is_mutual(positions[accepted], np.argwhere(accepted))
+        candidates = np.where(accepted, self.confidence, -1)
         count = np.count_nonzero(candidates >= 0)
         if n is not None and count > n:
             # A cell holds at most side² candidates, so that at least n cells hold one.
@@ -165,6 +193,17 @@ class Match:
         cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
         return fit_pose(self._spread_matches(threshold), *cameras, self._distance(distance))
 
+    def _is_mutual(self, places: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Whether places (x, y) in the source lead back to the target's pixels (row, column)."""
+        columns, rows = np.rint(places).astype(int).T
+        back = self._reverse().positions()[rows, columns]
+        return (np.rint(back) == pixels[:, ::-1]).all(axis=-1)
+
+    def _reverse(self) -> "Match":
+        if self.reverse is None:
+            raise InputError("Expected a match made with both_ways=True. Received: one way only.")
+        return self.reverse
+
     def _spread_matches(self, threshold: float) -> Matches:
         """Returns enough for a geometry, at random: the best often lie together."""
         matches = self.matches(threshold=threshold)
@@ -229,6 +268,18 @@ class Match:
         for name, picture in pictures.items():
             write_image(folder / name, picture)
         return [folder / name for name in ("match.npz", "flow.flo", *pictures)]
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """Returns the position (x, y) of each pixel, float32 [height, width, 2]."""
+    height, width = image.shape[:2]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def _is_inside(positions: np.ndarray, image: np.ndarray) -> np.ndarray:
+    limit = np.array(image.shape[1::-1], np.float32) - 1
+    return ((positions >= 0) & (positions <= limit)).all(axis=-1)
 
 
 def _best_of_cells(values: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

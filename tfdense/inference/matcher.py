@@ -4,6 +4,7 @@ The network sees both images at one working size. Its answer is brought to the t
 into the source's own pixels with half-pixel centres, so that a shift stays exact to the border.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ class Matcher:
         """What the log-variances and logits of its matches are parameters of."""
         return self._backend.mixture
 
-    def match(self, source, target, radius: float | None = 1.0) -> Match:
+    def match(self, source, target, radius: float | None = 1.0, both_ways: bool = False) -> Match:
         """Finds for every pixel of the target its place in the source.
 
         Args:
@@ -74,6 +75,8 @@ class Matcher:
             radius: R of the confidence, in px of the source. None takes one pixel of the source
                 as the network sees it, but at least 1: of a photo that is shrunk six times the
                 place is known to some six pixels, and P_1 is small everywhere.
+            both_ways: also matches the source's pixels in the target, which takes as long again:
+                `Match.reverse`, for the checks that need it.
 
         Returns:
             The match, at the target's size.
@@ -85,6 +88,12 @@ class Matcher:
         if radius is not None and not radius > 0:
             raise InputError(f"Expected a positive radius. Received: {radius}")
         source, target = image_to_match("source", source), image_to_match("target", target)
+        match = self._match(source, target, radius)
+        if not both_ways:
+            return match
+        return dataclasses.replace(match, reverse=self._match(target, source, radius))
+
+    def _match(self, source: np.ndarray, target: np.ndarray, radius: float | None) -> Match:
         size = self._backend.working_size(*target.shape[:2])
         outputs = self._run(self._backend, source, target, size)
 
