@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := runs/demo
 
-.PHONY: setup demo test test-slow test-addons lint format
+.PHONY: setup demo test test-slow test-convert test-addons lint format
 
 setup: $(READY)
 
@@ -31,6 +31,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Reading the authors' checkpoints, for which PyTorch is installed too.
+test-convert: setup
+	$(BIN)/pip install --quiet --editable '.[convert]'
+	$(BIN)/pytest tests/test_converting.py
 
 # The operations against TensorFlow Addons, which runs under TensorFlow 2.15 and Python 3.9 to 3.11.
 test-addons:
