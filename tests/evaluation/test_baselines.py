@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tfdense.evaluation.baselines import BASELINES, estimate_homography
+from tfdense.evaluation.baselines import BASELINES, FeatureMatch
+from tfdense.evaluation.geometric import pose_error
+from tfdense.inference.two_view import Matches
 
 
 def texture(height=200, width=240):
@@ -53,19 +55,18 @@ def test_identity_does_not_move():
     np.testing.assert_array_equal(match.confidence[:, 25:], 0.0)  # outside of the source
 
 
-def test_homography_is_opencv_s_way_round():
+def test_homography_is_found():
     source = texture()
     homography = np.array([[1.1, 0.05, -20], [-0.04, 1.05, 5], [2e-4, 1e-4, 1]])
-    size = source.shape[1::-1]
-    target = cv2.warpPerspective(source, homography, size, flags=cv2.WARP_INVERSE_MAP)
-    found = estimate_homography(
-        *(cv2.cvtColor(i.astype(np.uint8), cv2.COLOR_RGB2GRAY) for i in (source, target))
-    )
+    target = cv2.warpPerspective(source, homography, source.shape[1::-1]).astype(np.uint8)
+    match = BASELINES["SIFT + homography"].match(source.astype(np.uint8), target)
     corners = np.array([[[0.0, 0], [239, 0], [0, 199], [239, 199]]])
-    difference = cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(
-        corners, homography
-    )
-    assert np.abs(difference).max() < 1.0
+    places = [cv2.perspectiveTransform(corners, h) for h in (match.homography().matrix, homography)]
+    np.testing.assert_allclose(*places, atol=1.0)
+    # The target's (100, 100) comes from where the inverse sends it.
+    place = cv2.perspectiveTransform(np.array([[[100.0, 100]]]), np.linalg.inv(homography))[0, 0]
+    np.testing.assert_allclose(match.flow[100, 100], place - 100, atol=0.5)
+    assert match.confidence[100, 100] > 0.8
 
 
 def test_homography_without_features_is_identity():
@@ -74,9 +75,25 @@ def test_homography_without_features_is_identity():
     assert BASELINES["SIFT + homography"].match(blank, blank).homography() is None
 
 
-def test_homography_of_a_match_goes_from_source_to_target():
-    source = texture()
-    target = shifted(source, 40, -15)
-    found = BASELINES["SIFT + homography"].match(source.astype(np.uint8), target).homography()
-    place = cv2.perspectiveTransform(np.array([[[120.0, 100.0]]]), found.matrix)
-    np.testing.assert_allclose(place, [[[80.0, 115.0]]], atol=0.5)
+def test_no_features_give_no_pose():
+    blank = np.full((50, 60, 3), 128, np.uint8)
+    camera = np.array([[60.0, 0, 30], [0, 60, 25], [0, 0, 1]])
+    assert BASELINES["SIFT + homography"].match(blank, blank).pose(camera, camera) is None
+
+
+def test_pose_is_that_of_the_matches():
+    random = np.random.default_rng(0)
+    camera = np.array([[300.0, 0, 120], [0, 310, 100], [0, 0, 1]])
+    rotation = cv2.Rodrigues(np.array([0.05, -0.1, 0.02]))[0]
+    translation = np.array([1.0, 0.2, 0.1])
+    points = random.uniform([-2, -2, 4], [2, 2, 9], (100, 3))
+
+    def project(points):
+        places = points @ camera.T
+        return places[:, :2] / places[:, 2:]
+
+    target = project(points @ rotation.T + translation)
+    matches = Matches(project(points), target, np.ones(100))
+    match = FeatureMatch(np.empty(0), np.empty(0), matches, None)
+    pose = match.pose(camera, camera)
+    assert pose_error(pose.rotation, pose.translation, rotation, translation) < 0.1

@@ -81,7 +81,7 @@ def test_network(dataset, tmp_path, capsys, monkeypatch):
     # P_1 of a variance of 1 px² is 0.573, and nothing is right within 1 px.
     calibration = network["expected_calibration_error"]
     assert calibration["1"] == pytest.approx((1 - np.exp(-np.sqrt(2))) ** 2, abs=1e-4)
-    assert "calibration error: P_1 0.573" in capsys.readouterr().out
+    assert "expected calibration error: P_1 0.573" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from tfdense.evaluation.baselines import BASELINES, HomographyMatch
+from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.measuring import measure, summarize
-from tfdense.evaluation.pairs import EvaluationPair, homography_pair
+from tfdense.evaluation.pairs import Cameras, EvaluationPair, homography_pair
 from tfdense.mixture import LaplaceMixture
 
 HEIGHT, WIDTH = 20, 30
@@ -44,18 +44,28 @@ def test_means_over_pairs_and_over_points():
     assert "expected_calibration_error" not in summary
 
 
+class Geometry:
+    """Finds a shift by (3, 4) and a quarter turn the first time, and nothing the second."""
+
+    def __init__(self):
+        shift = np.array([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
+        turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+        self.homographies = [types.SimpleNamespace(matrix=shift), None]
+        self.poses = [types.SimpleNamespace(rotation=turn, translation=np.array([0, 0, 1])), None]
+
+    def match(self, source, target):
+        match = BASELINES["identity"].match(source, target)
+        return types.SimpleNamespace(
+            flow=match.flow,
+            confidence=match.confidence,
+            homography=lambda: self.homographies.pop(0),
+            pose=lambda K_source, K_target: self.poses.pop(0),
+        )
+
+
 def test_corner_errors_of_homographies():
-    class Shift:
-        found = True
-
-        def match(self, source, target):
-            match = BASELINES["identity"].match(source, target)
-            matrix = np.array([[1.0, 0, -3], [0, 1, -4], [0, 0, 1]]) if self.found else None
-            self.found = False
-            return HomographyMatch(match.flow, match.confidence, matrix)
-
     pairs = [homography_pair(name, IMAGE, IMAGE, np.eye(3)) for name in "ab"]
-    measurements = list(measure({"shift": Shift(), "identity": BASELINES["identity"]}, pairs))
+    measurements = list(measure({"shift": Geometry(), "identity": BASELINES["identity"]}, pairs))
     assert [m.values.get("corner_error") for m in measurements] == [5, None, np.inf, None]
     summary = summarize(measurements)
     # The recall is 1/2 from 5 px on, and rises to it linearly from 0.
@@ -63,6 +73,19 @@ def test_corner_errors_of_homographies():
     assert summary["shift"]["corner_error_auc"]["3"] == 0.0
     assert "corner_error_auc" not in summary["identity"]
     assert np.isfinite(list(summary["shift"]["mean_over_pairs"].values())).all()
+
+
+def test_pose_errors_without_points():
+    camera = np.diag([100.0, 100, 1])
+    cameras = Cameras(camera, camera, np.eye(3), np.array([0.0, 0, 2]))
+    nothing = np.empty((0, 2))
+    pairs = [EvaluationPair(n, IMAGE, IMAGE, nothing, nothing, cameras=cameras) for n in "ab"]
+    measurements = list(measure({"turn": Geometry(), "identity": BASELINES["identity"]}, pairs))
+    assert [m.values.get("pose_error") for m in measurements] == [90, None, np.inf, None]
+    summary = summarize(measurements)
+    assert summary["turn"]["pose_auc"]["20"] == summary["turn"]["pose_map"]["20"] == 0.0
+    assert list(summary["turn"]["mean_over_pairs"]) == ["seconds"]
+    assert "pose_auc" not in summary["identity"]
 
 
 class Network:

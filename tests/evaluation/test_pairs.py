@@ -62,6 +62,21 @@ def test_limiting_scales_the_homography_along():
     np.testing.assert_allclose(mapped, small.points + small.true_flow)
 
 
+def test_limiting_scales_the_cameras_along():
+    intrinsic = np.array([[50.0, 0, 40], [0, 60, 30], [0, 0, 1]])
+    cameras = pairs.Cameras(intrinsic, intrinsic, np.eye(3), np.ones(3))
+    nothing = np.empty((0, 2))
+    whole = pairs.EvaluationPair(
+        "a", image(60, 80), image(80, 40), nothing, nothing, cameras=cameras
+    )
+    small = whole.limited(40)
+    # A ray that meets the pixel (79.5, -0.5), the corner of the source, meets its corner still.
+    ray = np.linalg.solve(intrinsic, [79.5, -0.5, 1])
+    np.testing.assert_allclose(small.cameras.source @ ray, [39.5, -0.5, 1])
+    np.testing.assert_allclose(small.cameras.target[:2], np.array([[25, 0, 19.75], [0, 30, 14.75]]))
+    assert small.target.shape == (40, 20, 3)
+
+
 def test_resizing_as_a_matrix_is_that_of_points():
     points = np.random.default_rng(0).uniform(0, 30, (9, 2))
     matrix = pairs.resize_matrix((30, 40, 3), (20, 35))

@@ -144,6 +144,32 @@ def test_kitti(tmp_path, name, images):
     np.testing.assert_allclose(pair.true_flow, [[10.0, -1.5]])
 
 
+def test_cameras(tmp_path):
+    random = np.random.default_rng(0)
+    write_images(tmp_path / "well", [f"{n:04d}.png" for n in range(5)])
+    intrinsic = np.array([[50.0, 0, 12], [0, 55, 9], [0, 0, 1]])
+    views = []
+    for n in range(5):
+        rotation, centre = cv2.Rodrigues(random.normal(size=3))[0], random.normal(size=3)
+        rows = np.concatenate([intrinsic + np.diag([n, 0, 0]), rotation, centre[None]])
+        np.savetxt(tmp_path / "well" / f"{n:04d}.camera.txt", rows, header="K, R, C")
+        views.append((rotation, centre))
+    pairs = {pair.name: pair for pair in read_pairs("cameras", tmp_path)}
+    steps = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
+    assert list(pairs) == [f"well-{a:04d}-{b:04d}" for a, b in steps]
+    pair = pairs["well-0001-0003"]
+    assert_roles(pair, 20, 40)
+    assert (pair.cameras.source[0, 0], pair.cameras.target[0, 0]) == (51, 53)
+    # A point of the world in either camera's coordinates.
+    point = random.normal(size=3)
+    (r1, c1), (r3, c3) = views[1], views[3]
+    moved = pair.cameras.rotation @ (r1.T @ (point - c1)) + pair.cameras.translation
+    np.testing.assert_allclose(moved, r3.T @ (point - c3), atol=1e-9)
+    (tmp_path / "well" / "0001.camera.txt").write_text("1 2 3\n4 5 6\n")
+    with pytest.raises(InputError, match="three rows of K, three of R and one of C"):
+        list(read_pairs("cameras", tmp_path))
+
+
 def test_synthetic_pairs_are_warps_with_their_flow(tmp_path, monkeypatch):
     monkeypatch.setattr("tfdense.evaluation.readers._SYNTHETIC_PAIRS", 2)
     x, y = np.meshgrid(np.arange(300), np.arange(280))

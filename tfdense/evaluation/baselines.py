@@ -12,11 +12,12 @@ import numpy as np
 
 from tfdense.evaluation.metrics import forward_backward_error
 from tfdense.evaluation.pairs import resize, scale_points
-from tfdense.inference.two_view import Homography, map_points
+from tfdense.inference.two_view import Homography, Matches, Pose, fit_pose, map_points
 
 # Of SIFT: of the distances to the nearest and the second nearest feature; in px; of RANSAC.
 _RATIO = 0.85
 _INLIER_THRESHOLD = 2.0
+_EPIPOLAR_DISTANCE = 1.0
 _ITERATIONS, _CERTAINTY = 10_000, 0.9999
 
 # Takes source and target, uint8 [height, width], and returns the flow [height, width, 2].
@@ -38,18 +39,24 @@ class BaselineMatch:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HomographyMatch(BaselineMatch):
-    """What a method gives that fits one homography to the whole image.
+class FeatureMatch(BaselineMatch):
+    """What a method gives that fits a geometry to single matches.
 
     Attributes:
-        matrix: from target to source, [3, 3]; None if none was found.
+        matches: from which both geometries are found.
+        found: the homography, if one was found.
     """
 
-    matrix: np.ndarray | None
+    matches: Matches
+    found: Homography | None
 
     def homography(self) -> Homography | None:
         """Returns the homography from source to target, like `Match.homography`."""
-        return None if self.matrix is None else Homography(np.linalg.inv(self.matrix), None)
+        return self.found
+
+    def pose(self, K_source: np.ndarray, K_target: np.ndarray) -> Pose | None:
+        """Returns how the camera moved, like `Match.pose`."""
+        return fit_pose(self.matches, K_source, K_target, _EPIPOLAR_DISTANCE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,53 +117,60 @@ def _at_one_size(estimate: FlowFunction, source: np.ndarray, target: np.ndarray)
 class FeatureBaseline:
     """One homography, fitted to SIFT matches; without one, nothing moves."""
 
-    def match(self, source: np.ndarray, target: np.ndarray) -> HomographyMatch:
+    def match(self, source: np.ndarray, target: np.ndarray) -> FeatureMatch:
         """Matches two images, uint8 [height, width, 3], of any sizes."""
         source, target = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (source, target))
-        matrix, inverse = estimate_homography(source, target), estimate_homography(target, source)
-        flow = _homography_flow(matrix, source, target)
+        matches = _feature_matches(source, target)
+        found, inverse = (
+            _fit_homography(found) for found in (matches, _feature_matches(target, source))
+        )
+        flow = _homography_flow(found, source, target)
         error = forward_backward_error(flow, _homography_flow(inverse, target, source))
-        return HomographyMatch(flow, 1 / (1 + error), matrix)
+        return FeatureMatch(flow, 1 / (1 + error), matches, found)
 
 
-def _homography_flow(
-    matrix: np.ndarray | None, source: np.ndarray, target: np.ndarray
-) -> np.ndarray:
-    """Keeps the matched place within the source: a wrong homography has no limit."""
-    if matrix is None:
-        return _identity(source, target)
-    grid = _grid(target)
-    mapped, _ = map_points(matrix, grid)
-    return (np.clip(mapped, 0, np.array(source.shape[::-1]) - 1) - grid).astype(np.float32)
-
-
-def estimate_homography(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """Estimates a homography from target to source by SIFT features and MAGSAC++.
-
-    Args:
-        source, target: uint8 [height, width].
-
-    Returns:
-        float64 [3, 3], or None if there are too few matches or no model is found.
-    """
+def _feature_matches(source: np.ndarray, target: np.ndarray) -> Matches:
+    """Matches SIFT features, for each of the target its nearest in the source if it is distinct."""
     detector = cv2.SIFT_create()
     source_points, source_features = detector.detectAndCompute(source, None)
     target_points, target_features = detector.detectAndCompute(target, None)
     if min(len(source_points), len(target_points)) < 2:
-        return None
+        return Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0))
     candidates = cv2.BFMatcher().knnMatch(target_features, source_features, k=2)
-    matches = [best for best, second in candidates if best.distance < _RATIO * second.distance]
-    if len(matches) < 4:
+    distinct = [best for best, second in candidates if best.distance < _RATIO * second.distance]
+    return Matches(
+        np.array([source_points[match.trainIdx].pt for match in distinct]).reshape(-1, 2),
+        np.array([target_points[match.queryIdx].pt for match in distinct]).reshape(-1, 2),
+        np.ones(len(distinct)),
+    )
+
+
+def _fit_homography(matches: Matches) -> Homography | None:
+    """Fits by MAGSAC++; the errors are measured in the source, as those of flow are."""
+    if len(matches.source) < 4:
         return None
-    homography, _ = cv2.findHomography(
-        np.array([target_points[match.queryIdx].pt for match in matches]),
-        np.array([source_points[match.trainIdx].pt for match in matches]),
+    matrix, inliers = cv2.findHomography(
+        matches.target,
+        matches.source,
         cv2.USAC_MAGSAC,
         _INLIER_THRESHOLD,
         maxIters=_ITERATIONS,
         confidence=_CERTAINTY,
     )
-    return homography
+    if matrix is None:
+        return None
+    return Homography(matrix, matches.select(inliers.ravel() > 0).swap()).swap()
+
+
+def _homography_flow(
+    homography: Homography | None, source: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """Keeps the matched place within the source: a wrong homography has no limit."""
+    if homography is None:
+        return _identity(source, target)
+    grid = _grid(target)
+    mapped, _ = map_points(homography.swap().matrix, grid)
+    return (np.clip(mapped, 0, np.array(source.shape[::-1]) - 1) - grid).astype(np.float32)
 
 
 def _grid(image: np.ndarray) -> np.ndarray:

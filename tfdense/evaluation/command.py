@@ -29,6 +29,13 @@ _TABLE = (
     ("ause", "AUSE", 3),
     ("seconds", "seconds", 3),
 )
+# Name of figures that not every method has, title, what stands before their keys, decimals.
+_DETAILS = (
+    ("corner_error_auc", "homography, corner error in px, AUC", "@", 1),
+    ("pose_auc", "pose, error in degrees, AUC", "@", 1),
+    ("pose_map", "pose, error in degrees, mAP", "@", 1),
+    ("expected_calibration_error", "expected calibration error", "P_", 3),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,19 +108,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _table(summary: dict) -> str:
     width = max(map(len, summary))
-    lines = [" ".join(["".ljust(width), *(f"{heading:>8}" for _, heading, _ in _TABLE)])]
+    known = {name for figures in summary.values() for name in figures["mean_over_pairs"]}
+    columns = [column for column in _TABLE if column[0] in known]
+    lines = [" ".join([" " * width, *(f"{heading:>8}" for _, heading, _ in columns)])]
     for method, figures in summary.items():
         values = figures["mean_over_pairs"]
-        cells = (f"{values[name]:8.{decimals}f}" for name, _, decimals in _TABLE)
+        cells = (f"{values[name]:8.{decimals}f}" for name, _, decimals in columns)
         lines.append(" ".join([method.ljust(width), *cells]))
-        if areas := figures.get("corner_error_auc"):
-            text = ", ".join(f"@{threshold} px {area:.1f}" for threshold, area in areas.items())
-            lines.append(f"  homography: corner error AUC {text}")
-        if errors := figures.get("expected_calibration_error"):
-            text = ", ".join(f"P_{radius} {error:.3f}" for radius, error in errors.items())
+        for name, title, prefix, decimals in _DETAILS:
+            if name in figures:
+                parts = (
+                    f"{prefix}{key} {value:.{decimals}f}" for key, value in figures[name].items()
+                )
+                lines.append(f"  {title}: {', '.join(parts)}")
+        if "ause_forward_backward" in values:
             lines.append(
-                f"  by forward-backward error: AUSE {values['ause_forward_backward']:.3f}; "
-                f"calibration error: {text}; mean P_1 {values['mean_confidence']:.3f}"
+                f"  AUSE by forward-backward error: {values['ause_forward_backward']:.3f}; "
+                f"mean P_1: {values['mean_confidence']:.3f}"
             )
     return "\n".join(lines)
 

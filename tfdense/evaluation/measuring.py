@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tfdense.evaluation import metrics
-from tfdense.evaluation.geometric import area_under_recall, homography_corner_error
+from tfdense.evaluation.geometric import (
+    area_under_recall,
+    homography_corner_error,
+    mean_average_precision,
+    pose_error,
+)
 from tfdense.evaluation.pairs import EvaluationPair
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
-    from tfdense.inference.two_view import Homography
+    from tfdense.inference.two_view import Homography, Pose
     from tfdense.mixture import Mixture
 
 RADII = (1.0, 3.0, 5.0)
 _PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
 _CORNER_THRESHOLDS = (3.0, 5.0, 10.0)
+_POSE_THRESHOLDS = (5.0, 10.0, 20.0)
 # Means over the points of a pair; the others are not, so that they are averaged over pairs only.
 _POINT_MEANS = ("aepe", *(f"pck_{threshold:g}" for threshold in _PCK_THRESHOLDS), "fl")
 
@@ -51,8 +57,10 @@ class Measurement:
         values: by name: ``points`` (how many have ground truth), ``aepe`` in px, ``pck_T`` and
             ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence, and
             ``seconds``. Where pair and method have a homography: ``corner_error`` in px, infinite
-            if none was found. Of a network also: ``ause_forward_backward`` (by the error of going
-            to the source and back), ``nll`` in nats and ``mean_confidence``, of P_1.
+            if none was found. Where both have cameras: ``pose_error`` in degrees, likewise; a pair
+            without points has only this and the seconds. Of a network also:
+            ``ause_forward_backward`` (by the error of going to the source and back), ``nll`` in
+            nats and ``mean_confidence``, of P_1.
         reliability: of a network: for each of `RADII` the counts of `metrics.reliability`,
             [radii, bins, 3].
     """
@@ -81,7 +89,14 @@ def measure(
             start = time.perf_counter()
             match = method.match(pair.source, pair.target)
             seconds = time.perf_counter() - start
-            values = _accuracy(pair, match) | {"seconds": seconds}
+            values = {"seconds": seconds}
+            if pair.cameras is not None and hasattr(match, "pose"):
+                pose = match.pose(pair.cameras.source, pair.cameras.target)
+                values["pose_error"] = _pose_error(pair, pose)
+            if not len(pair.points):
+                yield Measurement(pair.name, name, values)
+                continue
+            values |= _accuracy(pair, match)
             if pair.homography is not None and hasattr(match, "homography"):
                 values["corner_error"] = _corner_error(pair, match.homography())
             if not hasattr(match, "log_variance"):
@@ -117,6 +132,13 @@ def _corner_error(pair: EvaluationPair, homography: Homography | None) -> float:
     return homography_corner_error(matrix, pair.homography, *pair.target.shape[:2])
 
 
+def _pose_error(pair: EvaluationPair, pose: Pose | None) -> float:
+    if pose is None:
+        return float("inf")
+    cameras = pair.cameras
+    return pose_error(pose.rotation, pose.translation, cameras.rotation, cameras.translation)
+
+
 def _probabilistic(pair, match, backward, mixture) -> tuple[dict[str, float], np.ndarray]:
     flow = metrics.sample(match.flow, pair.points)
     log_variance = metrics.sample(match.log_variance, pair.points)
@@ -145,8 +167,9 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[s
     Returns:
         For each method: ``mean_over_pairs`` of every value; ``mean_over_points``, in which each
         point of the whole data set counts the same (as KITTI's Fl is published); for a network
-        also ``expected_calibration_error`` of P_R over all points, by R; where there are corner
-        errors, ``corner_error_auc`` in percent, by the threshold in px, in place of their mean.
+        also ``expected_calibration_error`` of P_R over all points, by R. Errors that may be
+        infinite have no mean: there are ``corner_error_auc``, ``pose_auc`` (trapezoid rule) and
+        ``pose_map`` (mean of accuracies) in percent, by the threshold in px or degrees.
     """
     result = {}
     for method in dict.fromkeys(m.method for m in measurements):
@@ -154,18 +177,26 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[s
         columns = {
             name: np.array([m.values[name] for m in of_method]) for name in of_method[0].values
         }
-        points, corner_errors = columns["points"], columns.pop("corner_error", None)
-        result[method] = {
-            "mean_over_pairs": {name: float(column.mean()) for name, column in columns.items()},
-            "mean_over_points": {
-                name: float(np.average(columns[name], weights=points)) for name in _POINT_MEANS
-            },
-        }
+        corner_errors = columns.pop("corner_error", None)
+        pose_errors = columns.pop("pose_error", None)
+        means = {name: float(column.mean()) for name, column in columns.items()}
+        result[method] = {"mean_over_pairs": means}
+        if "points" in columns:
+            result[method]["mean_over_points"] = {
+                name: float(np.average(columns[name], weights=columns["points"]))
+                for name in _POINT_MEANS
+            }
         if corner_errors is not None:
             result[method]["corner_error_auc"] = {
                 f"{threshold:g}": area_under_recall(corner_errors, threshold)
                 for threshold in _CORNER_THRESHOLDS
             }
+        if pose_errors is not None:
+            for name, figure in (("auc", area_under_recall), ("map", mean_average_precision)):
+                result[method][f"pose_{name}"] = {
+                    f"{threshold:g}": figure(pose_errors, threshold)
+                    for threshold in _POSE_THRESHOLDS
+                }
         if of_method[0].reliability is not None:
             counts = np.sum([m.reliability for m in of_method], axis=0)
             result[method]["expected_calibration_error"] = {

@@ -1,6 +1,7 @@
 """Pairs of images with ground truth, whatever data set they come from."""
 
 import dataclasses
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -9,9 +10,29 @@ from tfdense.errors import InputError
 from tfdense.inference.two_view import map_points
 
 
+class Cameras(NamedTuple):
+    """The cameras of two images.
+
+    A point X in the source camera's coordinates is at ``rotation @ X + translation`` in the
+    target camera's.
+
+    Attributes:
+        source, target: intrinsic matrices, [3, 3].
+        rotation: [3, 3].
+        translation: [3].
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationPair:
     """Two images and the true place in the source of some points, or all pixels, of the target.
+
+    Where only the cameras are known, there are no points.
 
     Attributes:
         name: unique within the data set.
@@ -19,6 +40,7 @@ class EvaluationPair:
         points: (x, y) in the target, in px, [n, 2]; not always whole numbers.
         true_flow: the source's (x, y) minus the target's at each point, in px, [n, 2].
         homography: from target to source, [3, 3], where the ground truth is one.
+        cameras: where they are known.
     """
 
     name: str
@@ -27,9 +49,10 @@ class EvaluationPair:
     points: np.ndarray
     true_flow: np.ndarray
     homography: np.ndarray | None = None
+    cameras: Cameras | None = None
 
     def __post_init__(self):
-        if not len(self.points):
+        if not len(self.points) and self.cameras is None:
             raise InputError(f"The pair {self.name} has no point with ground truth.")
 
     def limited(self, max_side: int) -> "EvaluationPair":
@@ -41,11 +64,18 @@ class EvaluationPair:
         source, target = (_limit(image, max_side) for image in (self.source, self.target))
         points = scale_points(self.points, self.target.shape, target.shape)
         matches = scale_points(self.points + self.true_flow, self.source.shape, source.shape)
-        homography = self.homography
+        source_scale = resize_matrix(self.source.shape, source.shape)
+        target_scale = resize_matrix(self.target.shape, target.shape)
+        homography, cameras = self.homography, self.cameras
         if homography is not None:
-            unscaled = np.linalg.inv(resize_matrix(self.target.shape, target.shape))
-            homography = resize_matrix(self.source.shape, source.shape) @ homography @ unscaled
-        return EvaluationPair(self.name, source, target, points, matches - points, homography)
+            homography = source_scale @ homography @ np.linalg.inv(target_scale)
+        if cameras is not None:
+            cameras = cameras._replace(
+                source=source_scale @ cameras.source, target=target_scale @ cameras.target
+            )
+        return EvaluationPair(
+            self.name, source, target, points, matches - points, homography, cameras
+        )
 
 
 def dense_pair(

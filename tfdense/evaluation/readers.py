@@ -8,22 +8,30 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import (
+    Cameras,
     EvaluationPair,
     dense_pair,
     homography_pair,
     resize,
     resize_matrix,
 )
+from tfdense.evaluation.truth_files import (
+    read_homography,
+    read_kitti_flow,
+    read_numbers,
+    read_raw,
+)
 from tfdense.flow_files import read_flow
-from tfdense.images import read_image
+from tfdense.images import SUFFIXES, read_image
 from tfdense.startup import import_tensorflow
 
 _HPATCHES_SIDE = 240
+# Views of a scene are paired with as many of the following ones.
+_FOLLOWING_VIEWS = 3
 # What a .flo file of Middlebury holds where the flow is unknown is larger than this.
 _UNKNOWN = 1e9
 # Of both of Middlebury's stereo pairs at a quarter of their size.
@@ -80,7 +88,7 @@ def _homography(folder: Path) -> Iterator[EvaluationPair]:
 
 def _points(folder: Path) -> Iterator[EvaluationPair]:
     for path in sorted(folder.glob("*/points.txt")):
-        rows = _read_numbers(path, "rows of target x, target y, source x, source y", columns=4)
+        rows = read_numbers(path, "rows of target x, target y, source x, source y", columns=4)
         source, target = _source_and_target(path.parent)
         flow = rows[:, 2:] - rows[:, :2]
         yield EvaluationPair(path.parent.name, source, target, rows[:, :2], flow)
@@ -97,7 +105,7 @@ def _middlebury_flow(folder: Path) -> Iterator[EvaluationPair]:
 def _middlebury_stereo(folder: Path) -> Iterator[EvaluationPair]:
     for path in sorted(folder.glob("*/disp2.png")):
         source, target = (read_image(path.with_name(f"im{n}.png")) for n in (6, 2))
-        disparity = _read_raw(path)
+        disparity = read_raw(path)
         flow = np.stack([disparity / -_DISPARITY_SCALE, np.zeros(disparity.shape)], axis=-1)
         yield dense_pair(path.parent.name, source, target, flow, disparity > 0)
 
@@ -123,7 +131,7 @@ def _sintel_pair(scene: str, frames: Path, flow: Path, masks: list[Path]) -> Eva
     number = int(flow.stem.removeprefix("frame_"))
     source = read_image(frames / f"frame_{number + 1:04d}.png")
     target = read_image(frames / f"{flow.stem}.png")
-    unusable = np.any([_read_raw(folder / f"{flow.stem}.png") > 0 for folder in masks], axis=0)
+    unusable = np.any([read_raw(folder / f"{flow.stem}.png") > 0 for folder in masks], axis=0)
     return dense_pair(f"{scene}-{number}", source, target, read_flow(flow), ~unusable)
 
 
@@ -157,6 +165,32 @@ def _kitti(images: str) -> Callable[[Path], Iterator[EvaluationPair]]:
     return read
 
 
+def _cameras(folder: Path) -> Iterator[EvaluationPair]:
+    for scene in sorted({path.parent for path in folder.glob("*/*.camera.txt")}):
+        views = sorted(path.name.split(".")[0] for path in scene.glob("*.camera.txt"))
+        for index, first in enumerate(views):
+            for second in views[index + 1 : index + 1 + _FOLLOWING_VIEWS]:
+                images = (read_image(_only_image(scene, view)) for view in (first, second))
+                cameras = _relative_cameras(scene, first, second)
+                nothing = np.empty((0, 2))
+                name = f"{scene.name}-{first}-{second}"
+                yield EvaluationPair(name, *images, nothing, nothing, cameras=cameras)
+
+
+def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
+    content = "three rows of K, three of R and one of C"
+    rows = [
+        read_numbers(scene / f"{view}.camera.txt", content, columns=3) for view in (source, target)
+    ]
+    if any(len(values) != 7 for values in rows):
+        raise InputError(f"Expected the .camera.txt files of {scene} to hold {content}, as text.")
+    (k_source, r_source, c_source), (k_target, r_target, c_target) = (
+        (values[:3], values[3:6], values[6]) for values in rows
+    )
+    # R and C take a point from the camera's coordinates to the world's: R X + C.
+    return Cameras(k_source, k_target, r_target.T @ r_source, r_target.T @ (c_source - c_target))
+
+
 def _synthetic(folder: Path) -> Iterator[EvaluationPair]:
     # TensorFlow is loaded for this data set only.
     import_tensorflow()
@@ -170,64 +204,14 @@ def _synthetic(folder: Path) -> Iterator[EvaluationPair]:
         yield dense_pair(str(number), source, target, batch["flow"][0], batch["mask"][0] > 0)
 
 
-def read_homography(path: Path) -> np.ndarray:
-    """Reads a homography [3, 3] from a text file: three rows of three numbers.
-
-    Raises:
-        InputError: if the file is missing or holds anything else.
-    """
-    matrix = _read_numbers(path, "a 3x3 homography", columns=3)
-    if matrix.shape != (3, 3) or np.linalg.det(matrix) == 0:
-        raise InputError(f"{path} holds no homography: expected 3 rows of 3, of full rank.")
-    return matrix
-
-
-def read_kitti_flow(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a flow of KITTI: a 16-bit PNG of 64 u + 2^15, 64 v + 2^15 and whether it is valid.
-
-    Returns:
-        The flow, float32 [height, width, 2] in px, and where it is valid, boolean [height, width].
-
-    Raises:
-        InputError: if the file is missing or is no such image.
-    """
-    values = _read_raw(path)
-    if values.dtype != np.uint16 or values.ndim != 3:
-        raise InputError(f"{path} is no flow of KITTI: expected a 16-bit PNG of three channels.")
-    # OpenCV gives blue, green, red.
-    flow = (values[..., :0:-1].astype(np.float32) - 2**15) / 64
-    return flow, values[..., 0] > 0
-
-
 def _source_and_target(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     source, target = (_only_image(folder, stem) for stem in ("source", "target"))
     return read_image(source), read_image(target)
 
 
 def _only_image(folder: Path, stem: str) -> Path:
-    return next(iter(sorted(folder.glob(f"{stem}.*"))), folder / f"{stem}.jpg")
-
-
-def _read_raw(path: Path) -> np.ndarray:
-    """Reads an image as it is stored, whatever its depth and channels."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise InputError(f"{path} is not an image that can be decoded.")
-    return values
-
-
-def _read_numbers(path: Path, content: str, columns: int) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    try:
-        values = np.loadtxt(path, ndmin=2)
-    except ValueError:
-        values = np.empty((0, 0))
-    if values.shape[1:] != (columns,) or not np.isfinite(values).all():
-        raise InputError(f"Expected {path} to hold {content}, as text.")
-    return values
+    images = (path for path in folder.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES)
+    return min(images, default=folder / f"{stem}.jpg")
 
 
 DATASETS = {
@@ -277,5 +261,11 @@ DATASETS = {
         )
         for name, images in (("kitti-2012", "colored_0"), ("kitti-2015", "image_2"))
     },
+    "cameras": Dataset(
+        _cameras,
+        "*/*.camera.txt",
+        "SCENE/VIEW.jpg (or .png) and VIEW.camera.txt (three rows of K, three of R, from camera to "
+        "world, and the camera's centre)",
+    ),
     "synthetic": Dataset(_synthetic, "**/*", "any folder of photos"),
 }
