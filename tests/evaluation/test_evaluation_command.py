@@ -68,15 +68,15 @@ class Network:
 def test_network(dataset, tmp_path, capsys, monkeypatch):
     loaded = []
 
-    def load(name_or_path, **options):
-        loaded.append((name_or_path, options))
+    def load(*arguments):
+        loaded.append(arguments)
         return Network()
 
     monkeypatch.setattr("tfdense.load", load)
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
     options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128"]
     assert cli.main([*arguments, *options]) == 0
-    assert loaded == [("runs/a", {"mode": "homography", "max_side": 128})]
+    assert loaded == [("runs/a", 128, "homography")]
     network = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
     # P_1 of a variance of 1 px² is 0.573, and nothing is right within 1 px.
     calibration = network["expected_calibration_error"]

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.measuring import measure, summarize
 from tfdense.evaluation.pairs import Cameras, EvaluationPair, homography_pair
@@ -42,6 +43,13 @@ def test_means_over_pairs_and_over_points():
     assert summary["mean_over_points"]["pck_3"] == pytest.approx((4 * 50 + 100) / 5)
     assert summary["mean_over_points"]["fl"] == pytest.approx(4 * 50 / 5)
     assert "expected_calibration_error" not in summary
+
+
+def test_small_images_are_refused():
+    small = np.zeros((15, 30, 3), np.uint8)
+    pair = homography_pair("tiny", IMAGE, small, np.eye(3))
+    with pytest.raises(InputError, match="30x15 px"):
+        list(measure({"DIS": BASELINES["DIS"]}, [pair]))
 
 
 class Geometry:

@@ -3,13 +3,15 @@
 import argparse
 import csv
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tfdense
 from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.measuring import measure, summarize
+from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.evaluation.readers import DATASETS, read_pairs
 from tfdense.files import replacing
 from tfdense.inference.checks import output_folder
@@ -83,12 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
     methods, mixture = dict(BASELINES), None
     if arguments.model is not None:
         import_tensorflow()
-        limit = {} if arguments.max_side is None else {"max_side": arguments.max_side}
-        network = tfdense.load(arguments.model, mode=arguments.mode, **limit)
+        network = tfdense.load(arguments.model, arguments.max_side, arguments.mode)
         methods[_NETWORK], mixture = network, network.mixture
     if arguments.max_side is not None:
         pairs = (pair.limited(arguments.max_side) for pair in pairs)
-    measurements = list(measure(methods, pairs, mixture))
+    measurements = list(measure(methods, _counted(pairs), mixture))
     if not measurements:
         raise InputError(f"{arguments.data} holds no pair of {arguments.dataset}.")
 
@@ -104,6 +105,16 @@ def run(arguments: argparse.Namespace) -> int:
     print(_table(summary))
     print(f"wrote to {folder}: results.json, pairs.csv")
     return 0
+
+
+def _counted(pairs: Iterable[EvaluationPair]) -> Iterator[EvaluationPair]:
+    """Shows how far it is, if somebody watches."""
+    for number, pair in enumerate(pairs, 1):
+        if sys.stderr.isatty():
+            print(f"\rpair {number} ", end="", file=sys.stderr, flush=True)
+        yield pair
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
 
 
 def _table(summary: dict) -> str:

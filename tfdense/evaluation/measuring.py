@@ -17,6 +17,7 @@ from tfdense.evaluation.geometric import (
     pose_error,
 )
 from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.inference.checks import image_to_match
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
     from tfdense.inference.two_view import Homography, Pose
@@ -82,9 +83,15 @@ def measure(
         mixture: of the network.
 
     Yields:
-        A measurement for each pair and method, pair by pair.
+        A measurement for each pair and method, pair by pair. A network's first pair takes longer,
+        since it is prepared meanwhile.
+
+    Raises:
+        InputError: if an image is too small to be matched.
     """
     for pair in pairs:
+        for role in ("source", "target"):
+            image_to_match(f"{role} of the pair {pair.name}", getattr(pair, role))
         for name, method in methods.items():
             start = time.perf_counter()
             match = method.match(pair.source, pair.target)
