@@ -131,9 +131,13 @@ def test_confidence_of_a_network():
     left = share * p(1, 1) + (1 - share) * p(1, 100)
     right = share * p(1, 100) + (1 - share) * p(1, 1)
     assert values["mean_confidence"] == pytest.approx((left + right) / 2, rel=1e-4)
-    errors = summarize(measurements)["n"]["expected_calibration_error"]
+    summary = summarize(measurements)["n"]
+    errors = summary["expected_calibration_error"]
     assert errors["1"] == pytest.approx(((1 - left) + right) / 2, rel=1e-4)
-    assert measurements[0].reliability.shape == (3, 20, 3)
+    counts = np.array(summary["reliability"]["1"])
+    assert counts.shape == (20, 3)
+    # Half the pixels, all right, at P_1 = 0.573, and half, all wrong, near 0.
+    np.testing.assert_array_equal(counts[[0, 11]][:, [0, 2]], [[300, 0], [300, 300]])
 
     # -log of the density: per axis exp(-sqrt(2 / v) |e|) / sqrt(2 v).
     near, far = 1 / 2, 1 / 200

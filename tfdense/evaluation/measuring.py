@@ -168,15 +168,16 @@ def _probabilistic(pair, match, backward, mixture) -> tuple[dict[str, float], np
     return values, np.stack(reliability)
 
 
-def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[str, float]]]:
+def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict]]:
     """Sums up the measurements of one data set.
 
     Returns:
         For each method: ``mean_over_pairs`` of every value; ``mean_over_points``, in which each
         point of the whole data set counts the same (as KITTI's Fl is published); for a network
-        also ``expected_calibration_error`` of P_R over all points, by R. Errors that may be
-        infinite have no mean: there are ``corner_error_auc``, ``pose_auc`` (trapezoid rule) and
-        ``pose_map`` (mean of accuracies) in percent, by the threshold in px or degrees.
+        also ``expected_calibration_error`` of P_R over all points, by R, and the counts of its
+        ``reliability`` diagram (see `metrics.reliability`). Errors that may be infinite have no
+        mean: there are ``corner_error_auc``, ``pose_auc`` (trapezoid rule) and ``pose_map`` (mean
+        of accuracies) in percent, by the threshold in px or degrees.
     """
     result = {}
     for method in dict.fromkeys(m.method for m in measurements):
@@ -209,5 +210,8 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[s
             result[method]["expected_calibration_error"] = {
                 f"{radius:g}": metrics.expected_calibration_error(count)
                 for radius, count in zip(RADII, counts, strict=True)
+            }
+            result[method]["reliability"] = {
+                f"{radius:g}": count.tolist() for radius, count in zip(RADII, counts, strict=True)
             }
     return result
