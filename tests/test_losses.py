@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfdense.losses import (
     masked_likelihood,
     matching_likelihood,
+    merge_ground_truth,
     pyramid_likelihood,
     resize_ground_truth,
 )
@@ -101,6 +102,30 @@ def test_resized_pixels_are_valid_where_all_their_neighbours_are():
     resized, valid = resize_ground_truth(flow, mask, (2, 2), rescale=True)
     np.testing.assert_array_equal(resized[0, ..., 0], np.full((2, 2), 4.0))
     np.testing.assert_array_equal(valid[0], [[0, 1], [1, 1]])
+
+
+def test_sparse_ground_truth_remains_when_resized():
+    flow = np.full((1, 4, 4, 2), 1e30, np.float32)
+    mask = np.zeros((1, 4, 4), np.float32)
+    flow[0, 1, 1], mask[0, 1, 1] = [8.0, 2.0], 1
+    flow[0, 0, 2], flow[0, 1, 3], mask[0, [0, 1], [2, 3]] = [4.0, 0.0], [6.0, -2.0], 1
+    merged, valid = merge_ground_truth(flow, mask, (2, 2))
+    np.testing.assert_array_equal(valid[0], [[1, 1], [0, 0]])
+    np.testing.assert_allclose(merged[0, 0], [[4.0, 1.0], [2.5, -0.5]], rtol=1e-6)
+
+
+def test_images_seen_resized_keep_sparse_ground_truth():
+    flow = np.zeros((1, 8, 8, 2), np.float32)
+    mask = np.zeros((1, 8, 8), np.float32)
+    flow[0, 2, 5], mask[0, 2, 5] = [4.0, 8.0], 1
+    level = {
+        "flow": tf.constant([[[[2.0, 5.0]]]]),  # half of the true flow and 1 px more
+        "log_variance": tf.zeros([1, 1, 1, 2]),
+        "logits": tf.zeros([1, 1, 1, 2]),
+        "image_size": (4, 4),
+    }
+    loss = pyramid_likelihood(MIXTURE, [level], flow, mask, [1.0], resolution="full")
+    assert float(loss) == pytest.approx(np.log(2) + np.sqrt(2), rel=1e-5)
 
 
 def test_matching_reads_the_cell_of_the_true_match():

@@ -186,6 +186,30 @@ class PhotometryConfig:
 
 
 @_frozen
+class MegaDepthConfig:
+    """Pairs of real photos among the training pairs, see `tfdense.data.megadepth`.
+
+    Attributes:
+        folder: that the paths in the scene files start from; None leaves MegaDepth out.
+        scenes: folder of the scene files, below `folder` if not absolute.
+        scene_list: text file with the names of the scenes to take, one a line; None takes all.
+        share: of the training pairs that are of MegaDepth.
+        overlap: of the images of a pair, more than the first and at most the second.
+        pairs_per_scene: at most so many a scene in each epoch, drawn anew.
+        ground_truth: ``sparse``, the matches of the reconstruction (the authors'), or ``depth``, of
+            all pixels whose depths agree.
+    """
+
+    folder: str | None = None
+    scenes: str = "scene_info"
+    scene_list: str | None = None
+    share: _Fraction = 0.5
+    overlap: Annotated[tuple[_Fraction, _Fraction], _Ordered] = (0.3, 1.0)
+    pairs_per_scene: int = Field(300, ge=1)
+    ground_truth: Literal["sparse", "depth"] = "sparse"
+
+
+@_frozen
 class DataConfig:
     """Where training pairs come from and how they are made.
 
@@ -199,6 +223,9 @@ class DataConfig:
         validation_share: share of `photos` that is held out, chosen by the files' names.
         validation_photometry: whether validation pairs get changes of colour too.
         size: height and width of the images of a pair, in pixels.
+        mask: which flows of synthetic pairs are held to be ground truth: of ``visible`` matches; of
+            ``uncovered`` ones, which may lie outside the source but not behind an object
+            (PDC-Net+); ``all`` (PDC-Net).
     """
 
     photos: str | None = None
@@ -206,10 +233,12 @@ class DataConfig:
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     validation_photometry: bool = False
     size: int = Field(256, ge=32)
+    mask: Literal["visible", "uncovered", "all"] = "visible"
     warp: WarpConfig = WarpConfig()
     perturbation: PerturbationConfig = PerturbationConfig()
     objects: ObjectConfig = ObjectConfig()
     photometry: PhotometryConfig = PhotometryConfig()
+    megadepth: MegaDepthConfig = MegaDepthConfig()
 
 
 @_frozen

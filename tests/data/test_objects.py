@@ -14,6 +14,7 @@ from tfdense.data.objects import (
     photo_scene,
     random_shape,
     shape_cutouts,
+    uncovered,
     visible,
 )
 from tfdense.data.photos import ImageStore, cutout_decoder, photo_decoder
@@ -63,6 +64,22 @@ def test_moved_object_hides_the_photo_at_its_place_in_the_source():
 def test_object_that_leaves_the_source_has_no_match():
     scene = add_object(_still_photo(), 1, _box(8, 8, 200), tf.constant([5.0, 4.0]), _shift(-30, 0))
     np.testing.assert_array_equal(visible(scene), ~_area(5, 4, 8, 8))
+
+
+def test_photo_that_leaves_the_source_is_uncovered():
+    """The photo moves 6 px, so that 6 columns have no match; the object hides what it lands on."""
+    scene = _still_photo()._replace(flow=tf.fill([_SIZE, _SIZE, 2], 6.0))
+    scene = add_object(scene, 1, _box(8, 8, 200), tf.constant([5.0, 4.0]), _shift(20, 10))
+    out_of_view = np.ones([_SIZE, _SIZE], bool)
+    out_of_view[:-6, :-6] = False
+    hidden = _area(25 - 6, 14 - 6, 8, 8)
+    np.testing.assert_array_equal(uncovered(scene), ~hidden)
+    np.testing.assert_array_equal(visible(scene), ~hidden & ~out_of_view)
+
+
+def test_object_that_leaves_the_source_is_not_uncovered():
+    scene = add_object(_still_photo(), 1, _box(8, 8, 200), tf.constant([5.0, 4.0]), _shift(-30, 0))
+    np.testing.assert_array_equal(uncovered(scene), ~_area(5, 4, 8, 8))
 
 
 def test_objects_hide_each_other():

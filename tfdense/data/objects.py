@@ -51,20 +51,30 @@ def photo_scene(source, target, flow) -> Scene:
 
 @compiled
 def visible(scene: Scene) -> tf.Tensor:
-    """Tells where the flow is ground truth.
+    """Tells where the match can be seen.
 
     Returns:
         float32 [size, size]: 1 where the target pixel shows one layer alone and its match lies in
         the source and shows the same layer, else 0.
     """
-    height, width = scene.flow.shape[:2]
-    # The sampled source pixels all show layer k where mean and mean square say so:
-    # E[(l - k)^2] = E[l^2] - 2 k E[l] + k^2 = 0.
+    return uncovered(scene) * warp.inside(scene.flow, *scene.flow.shape[:2])
+
+
+@compiled
+def uncovered(scene: Scene) -> tf.Tensor:
+    """Tells where nothing hides the match (the reprojection mask of PDC-Net+).
+
+    Returns:
+        float32 [size, size]: like `visible`, and 1 too where the target pixel shows the photo alone
+        and its match lies outside the source.
+    """
+    # The sampled source pixels (outside they count as photo, layer 0) all show layer k where mean
+    # and mean square say so: E[(l - k)^2] = E[l^2] - 2 k E[l] + k^2 = 0.
     layers = tf.stack([scene.source_layer, scene.source_layer**2], axis=-1)
     mean, mean_square = tf.unstack(warp.bilinear(layers[None], scene.flow[None])[0], axis=-1)
     layer = scene.target_layer
     same = tf.logical_and(layer >= 0, mean_square - 2 * layer * mean + layer**2 < 1e-3)
-    return tf.cast(same, tf.float32) * warp.inside(scene.flow, height, width)
+    return tf.cast(same, tf.float32)
 
 
 def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:

@@ -5,13 +5,19 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdense.config import DataConfig
-from tfdense.data.objects import Cutout, add_random_objects, photo_scene, visible
+from tfdense.data.objects import Cutout, add_random_objects, photo_scene, uncovered, visible
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.photometry import random_photometry
 from tfdense.data.photos import largest_area
 from tfdense.data.sampling import sample_mirrored
 from tfdense.data.warps import random_warp, warp_flow
 from tfdense.geometry import flow_to_map, pixel_grid
+
+_MASKS = {
+    "visible": visible,
+    "uncovered": uncovered,
+    "all": lambda scene: tf.ones(scene.flow.shape[:2]),
+}
 
 
 class View(NamedTuple):
@@ -39,8 +45,8 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
 
     Returns:
         dict: ``source``, ``target`` float32 [size, size, 3], 0..255; ``flow`` float32
-        [size, size, 2]; ``mask`` float32 [size, size], 1 where the flow is ground truth: where the
-        target pixel's match lies in the source and nothing hides it there.
+        [size, size, 2]; ``mask`` float32 [size, size], 1 where the flow is ground truth, as
+        `config.mask` says.
     """
     warp_seed, perturbation_seed, view_seed, object_seed, source_seed, target_seed = tf.unstack(
         tf.random.split(seed, 6)
@@ -61,7 +67,8 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     if photometric:
         source = random_photometry(source, source_seed, config.photometry)
         target = random_photometry(target, target_seed, config.photometry)
-    return {"source": source, "target": target, "flow": scene.flow, "mask": visible(scene)}
+    mask = _MASKS[config.mask]
+    return {"source": source, "target": target, "flow": scene.flow, "mask": mask(scene)}
 
 
 def random_view(seed, flow, photo_size, config: DataConfig) -> View:

@@ -7,8 +7,10 @@ nothing and a stream can be resumed at any step.
 import tensorflow as tf
 
 from tfdense.config import DataConfig
+from tfdense.data.megadepth import MegaDepth
 from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
 from tfdense.data.pairs import random_pair
+from tfdense.data.photometry import random_photometry
 from tfdense.data.photos import (
     ImageStore,
     cutout_decoder,
@@ -18,13 +20,13 @@ from tfdense.data.photos import (
 )
 from tfdense.images import find_images
 
-_TRAINING, _VALIDATION = 0, 1
+_TRAINING, _VALIDATION, _MEGADEPTH = 0, 1, 2
 
 
 def training_pairs(
     config: DataConfig, batch_size: int, seed: int, start_step: int = 0
 ) -> tf.data.Dataset:
-    """Makes an endless stream of random training pairs.
+    """Makes an endless stream of random training pairs, synthetic and of MegaDepth if asked for.
 
     Args:
         config: the photos and the ranges.
@@ -54,6 +56,8 @@ def training_pairs(
         pair_seed = _pair_seed(seed, _TRAINING, number)
         return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
 
+    if config.megadepth.folder is not None:
+        make = _mixed(make, config, seed)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
     return _map(numbers, make).batch(batch_size, drop_remainder=True).prefetch(2)
 
@@ -90,6 +94,24 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
     # There is no Python control flow to convert, and looking for it takes seconds.
     make = tf.autograph.experimental.do_not_convert(make)
     return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _mixed(make_synthetic, config: DataConfig, seed: int):
+    """Lets each pair be of MegaDepth by chance."""
+    megadepth = MegaDepth(config.megadepth, config.size, seed)
+
+    def make_real(number, seeds):
+        pair = megadepth.read(number)
+        for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
+            pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
+        return pair
+
+    def make(number):
+        seeds = tf.unstack(tf.random.split(_pair_seed(seed, _MEGADEPTH, number), 3))
+        real = tf.random.stateless_uniform([], seeds[0]) < config.megadepth.share
+        return tf.cond(real, lambda: make_real(number, seeds[1:]), lambda: make_synthetic(number))
+
+    return make
 
 
 def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:
