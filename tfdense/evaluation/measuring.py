@@ -57,11 +57,12 @@ class Measurement:
         pair, method: their names.
         values: by name: ``points`` (how many have ground truth), ``aepe`` in px, ``pck_T`` and
             ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence, and
-            ``seconds``. Where pair and method have a homography: ``corner_error`` in px, infinite
-            if none was found. Where both have cameras: ``pose_error`` in degrees, likewise; a pair
-            without points has only this and the seconds. Of a network also:
-            ``ause_forward_backward`` (by the error of going to the source and back), ``nll`` in
-            nats and ``mean_confidence``, of P_1.
+            ``seconds``, in which a classical method matches in both directions for its confidence.
+            Where pair and method have a homography: ``corner_error`` in px, infinite if none was
+            found. Where both have cameras: ``pose_error`` in degrees, likewise; a pair without
+            points has only this and the seconds. Of a network also: ``ause_forward_backward`` (by
+            the error of going to the source and back), ``nll`` in nats and ``mean_confidence``, of
+            P_1.
         reliability: of a network: for each of `RADII` the counts of `metrics.reliability`,
             [radii, bins, 3].
     """
