@@ -132,10 +132,20 @@ def test_checkpoint_of_another_network_is_refused(uninterrupted):
         Trainer(other, uninterrupted.folder)
 
 
+def test_training_starts_from_the_weights_given(uninterrupted, tmp_path):
+    weights = uninterrupted.folder / "last.weights.h5"
+    trainer = Trainer(small_config(f"train.initial_weights={weights}"), tmp_path)
+    assert trainer.step == 0
+    expected, _ = load(weights)
+    for ours, theirs in zip(trainer.model.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("data.size=72", "data.size should be a multiple of 16"),
+        ("train.initial_weights=missing.weights.h5", "no weights file missing"),
         ("loss.level_weights=[1.0]", "one weight for each of the 3 levels"),
     ],
 )

@@ -59,13 +59,16 @@ def build_train_step(
             loss = objective(model, batch, config)
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        # Of two backbones one goes deeper than what is used of it: those weights stay.
+        used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        gradients = [gradients[i] for i in used]
         # Averaged here, so that all devices clip the same gradient and agree that it is finite.
         # The optimiser sums over the devices once more.
         context = tf.distribute.get_replica_context()
         count = context.num_replicas_in_sync
         gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
         norm = tf.linalg.global_norm(gradients) / tf.cast(optimizer.dynamic_scale, tf.float32)
-        optimizer.apply([gradient / count for gradient in gradients], variables)
+        optimizer.apply([gradient / count for gradient in gradients], [variables[i] for i in used])
         return loss, norm
 
     @tf.function

@@ -53,10 +53,11 @@ class Trainer:
                 f"{self._strategy.num_replicas_in_sync} devices, is {config.train.batch_size}"
             )
         with self._strategy.scope():
-            self.model = build(config.model, config.train.precision)
+            initial = config.train.initial_weights
+            self.model = build(config.model, config.train.precision, initial is None)
             _check_fits(self.model, config)
-            if config.train.initial_weights is not None:
-                load_weights(self.model, config.train.initial_weights)
+            if initial is not None and tf.train.latest_checkpoint(folder / "checkpoints") is None:
+                load_weights(self.model, initial)
             self._optimizer = build_optimizer(config.train, self.model.trainable_variables)
             self._average = self._start_average()
         self._saved_step = tf.Variable(0, dtype=tf.int64)
