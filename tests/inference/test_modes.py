@@ -233,14 +233,17 @@ def test_variance_of_the_second_match_is_brought_to_the_sources_pixels():
     )
 
 
-def test_a_horizon_in_the_target_is_left_to_the_first_match():
+def test_what_lies_behind_the_horizon_is_left_to_the_first_match():
     still = np.zeros((*_SIZE, 2), np.float32)
-    outputs = {"flow": still, "log_variance": still, "logits": still}
-    # To the left of x = 50 the target's pixels lie behind the camera of the source.
-    inverse = np.array([[1, 0, 0], [0, 1, 0], [0.02, 0, -1]])
-    joined = modes.compose(outputs, outputs, np.linalg.inv(inverse))
+    first = {"flow": still, "log_variance": still, "logits": still}
+    second = {**first, "logits": still + 1}
+    # From x = 100 on the denominator is not positive; some of these places are inside even so.
+    inverse = np.array([[-1, 0, 150], [0, 1, -60], [-0.01, 0, 1]])
+    joined = modes.compose(first, second, np.linalg.inv(inverse))
+    np.testing.assert_allclose(joined["flow"][100, 20], [130 / 0.8 - 20, 40 / 0.8 - 100], rtol=1e-5)
+    assert (joined["logits"][100, 20] == 1).all()
+    assert (joined["logits"][:, 100:] == 0).all()
     assert all(np.isfinite(values).all() for values in joined.values())
-    np.testing.assert_array_equal(joined["flow"][:, :50], 0)
 
 
 def test_unknown_mode_is_refused():

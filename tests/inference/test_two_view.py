@@ -166,6 +166,14 @@ def test_coinciding_or_collinear_matches_have_no_homography(points):
     assert fit_homography(matches, 1.0) is None
 
 
+def test_an_image_of_a_single_line_has_no_homography():
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        source = random.uniform(0, 300, (20, 2))
+        matches = Matches(*map(np.float32, (source, source[:, [0, 0]], np.ones(20))))
+        assert fit_homography(matches, 1.0) is None
+
+
 def test_the_same_matches_give_the_same_geometry():
     match = _match(_scene())
     np.testing.assert_array_equal(match.homography().matrix, match.homography().matrix)

@@ -204,7 +204,7 @@ def _is_plausible(homography: np.ndarray) -> bool:
     linear = homography[:2, :2]
     stretch = np.linalg.norm(linear, axis=0)
     within = (stretch >= _LEAST_STRETCH) & (stretch <= _LARGEST_STRETCH)
-    return bool(np.linalg.det(linear) >= 0 and within.all())
+    return bool(np.linalg.det(linear) > 0 and within.all())
 
 
 def _is_inside(places: np.ndarray) -> np.ndarray:

@@ -90,6 +90,8 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
         return None
     inliers = matches.select(mask.ravel().astype(bool))
     matrix = _refine_homography(matrix, inliers)
+    if np.linalg.matrix_rank(matrix) < 3:
+        return None
     return Homography(matrix / matrix[2, 2], inliers)
 
 
