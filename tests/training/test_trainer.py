@@ -101,11 +101,13 @@ def test_saved_weights_are_the_average(uninterrupted):
     [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
 )
 def test_half_precision_trains(precision, tmp_path):
-    trainer = Trainer(small_config("train.steps=2", f"train.precision={precision}"), tmp_path)
-    before = variables(trainer)
+    # In float16 the first steps are left out, until the loss scale is small enough.
+    trainer = Trainer(small_config("train.steps=8", f"train.precision={precision}"), tmp_path)
+    before = [v.numpy() for v in trainer.model.trainable_variables]
     assert trainer.train()
-    changed = [(a != b).any() for a, b in zip(before, variables(trainer), strict=True)]
-    assert sum(changed) > 20
+    for variable, former in zip(trainer.model.trainable_variables, before, strict=True):
+        assert np.isfinite(variable.numpy()).all()
+        assert (variable.numpy() != former).any(), variable.path
     rows = read_metrics(tmp_path / "metrics.csv")
     assert np.isfinite([float(row["loss"]) for row in rows if row["loss"]]).all()
 

@@ -67,9 +67,10 @@ class Trainer:
             config.data, config.train.batch_size, config.train.validation_pairs, config.seed
         )
         self._checkpoints = tf.train.CheckpointManager(
+            # Named one by one: TensorFlow does not look into the lists of layers of a Keras model.
             tf.train.Checkpoint(
-                model=self.model,
-                optimizer=self._optimizer,
+                model=[variable.value for variable in self.model.variables],
+                optimizer=[variable.value for variable in self._optimizer.variables],
                 average=[self._average.average(v) for v in self._weights] if self._average else [],
                 step=self._saved_step,
                 best=self._best,
