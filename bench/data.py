@@ -16,8 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from tfdense.config import Config, DataConfig, ObjectConfig
+from tfdense.config import Config
 from tfdense.data import training_pairs
+from tfdense.data_config import DataConfig, ObjectConfig
 from tfdense.models import build
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.step import build_train_step

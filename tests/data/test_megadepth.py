@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tfdense.config import DataConfig, MegaDepthConfig, PhotometryConfig
 from tfdense.data import training_pairs
 from tfdense.data.megadepth import MegaDepth, Scene, depth_matches, scatter
+from tfdense.data_config import DataConfig, MegaDepthConfig, PhotometryConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
 

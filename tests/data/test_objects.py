@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.config import ObjectConfig
 from tfdense.data.objects import (
     add_object,
     add_random_objects,
@@ -18,6 +17,7 @@ from tfdense.data.objects import (
     visible,
 )
 from tfdense.data.photos import ImageStore, cutout_decoder, photo_decoder
+from tfdense.data_config import ObjectConfig
 from tfdense.images import write_image
 from tfdense.ops import warp
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.data.pairs import random_pair, random_view
 from tfdense.data.sampling import sample_affine, sample_mirrored
+from tfdense.data_config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.ops import warp
 
 _SIZE = 64

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.config import PerturbationConfig
 from tfdense.data.perturbations import bump_mask, elastic_field, random_perturbation
+from tfdense.data_config import PerturbationConfig
 
 
 def test_elastic_field_is_opencv_s_gaussian_blur():

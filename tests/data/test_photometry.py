@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import PhotometryConfig
 from tfdense.data.photometry import blur, colour_matrix, random_photometry
+from tfdense.data_config import PhotometryConfig
 
 _OFF = dict.fromkeys(
     ("brightness", "contrast", "saturation", "hue", "gamma", "shading", "grey", "blur", "noise",

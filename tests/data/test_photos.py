@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from tfdense.config import DataConfig
 from tfdense.data.photos import (
     ImageStore,
     bundled_pair,
@@ -12,6 +11,7 @@ from tfdense.data.photos import (
     training_photos,
     validation_photos,
 )
+from tfdense.data_config import DataConfig
 from tfdense.errors import InputError
 from tfdense.images import read_image, write_image
 

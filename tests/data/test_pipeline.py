@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.data import training_pairs, validation_pairs
 from tfdense.data.pipeline import _shuffled
+from tfdense.data_config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
 

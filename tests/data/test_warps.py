@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from scipy.interpolate import RBFInterpolator
 
-from tfdense.config import WarpConfig
 from tfdense.data.warps import (
     CONTROL_POINTS,
     CORNERS,
@@ -18,6 +17,7 @@ from tfdense.data.warps import (
     spline_weights,
     warp_flow,
 )
+from tfdense.data_config import WarpConfig
 
 _STRAIGHT = tf.zeros([12, 2])
 _KINDS = ("homography", "affine", "thin_plate_spline", "composition")

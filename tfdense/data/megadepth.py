@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import MegaDepthConfig
+from tfdense.data_config import MegaDepthConfig
 from tfdense.errors import InputError
 from tfdense.images import read_image
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdense.config import ObjectConfig
 from tfdense.data.photos import ImageStore
 from tfdense.data.sampling import compiled, sample_affine
+from tfdense.data_config import ObjectConfig
 from tfdense.ops import warp
 
 Cutout = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

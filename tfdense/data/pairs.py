@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdense.config import DataConfig
 from tfdense.data.objects import Cutout, add_random_objects, photo_scene, uncovered, visible
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.photometry import random_photometry
 from tfdense.data.photos import largest_area
 from tfdense.data.sampling import sample_mirrored
 from tfdense.data.warps import random_warp, warp_flow
+from tfdense.data_config import DataConfig
 from tfdense.geometry import flow_to_map, pixel_grid
 
 _MASKS = {

@@ -6,7 +6,7 @@ smooth noise, limited to a few small places.
 
 import tensorflow as tf
 
-from tfdense.config import PerturbationConfig
+from tfdense.data_config import PerturbationConfig
 
 # The noise stands on nodes much closer to each other than the blur that follows is wide.
 _NOISE_NODES = 33

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from tfdense.config import PhotometryConfig
 from tfdense.data.sampling import compiled
+from tfdense.data_config import PhotometryConfig
 
 # Luma of ITU-R BT.601.
 _LUMA = (0.299, 0.587, 0.114)

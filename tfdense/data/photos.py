@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import DataConfig
+from tfdense.data_config import DataConfig
 from tfdense.errors import InputError
 from tfdense.images import find_images, read_image
 

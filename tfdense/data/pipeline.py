@@ -6,7 +6,6 @@ nothing and a stream can be resumed at any step.
 
 import tensorflow as tf
 
-from tfdense.config import DataConfig
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
 from tfdense.data.pairs import random_pair
@@ -18,6 +17,7 @@ from tfdense.data.photos import (
     training_photos,
     validation_photos,
 )
+from tfdense.data_config import DataConfig
 from tfdense.images import find_images
 
 _TRAINING, _VALIDATION, _MEGADEPTH = 0, 1, 2

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import WarpConfig
 from tfdense.data.sampling import compiled
+from tfdense.data_config import WarpConfig
 from tfdense.geometry import flow_to_map, map_to_flow
 
 # The splines' control points, x slow and y fast.

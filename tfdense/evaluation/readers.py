@@ -194,8 +194,8 @@ def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
 def _synthetic(folder: Path) -> Iterator[EvaluationPair]:
     # TensorFlow is loaded for this data set only.
     import_tensorflow()
-    from tfdense.config import DataConfig
     from tfdense.data import validation_pairs
+    from tfdense.data_config import DataConfig
 
     config = DataConfig(validation_photos=str(folder))
     batches = validation_pairs(config, 1, _SYNTHETIC_PAIRS, _SYNTHETIC_SEED)
