@@ -105,6 +105,11 @@ def test_arrays_pass_and_paths_are_read(tmp_path, photo):
     assert images.as_image(np.full((2, 2, 3), 99.6)).tolist() == np.full((2, 2, 3), 100).tolist()
 
 
+def test_dark_images_pass():
+    for image in (np.zeros((4, 5)), np.eye(5), np.eye(5) * 1.2, np.eye(5, dtype=int)):
+        np.testing.assert_array_equal(images.as_image(image)[..., 1], image.astype(int))
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -117,6 +122,9 @@ def test_arrays_pass_and_paths_are_read(tmp_path, photo):
         (np.full((4, 5, 3), np.nan), "nan"),
         (np.full((4, 5, 3), np.inf), "inf"),
         (np.full((4, 5, 3), "red"), "<U3"),
+        (np.ones((4, 5, 3), bool), "bool"),
+        (np.linspace(0, 1, 60).reshape(4, 5, 3), "0 to 1, which look as if white were 1"),
+        (np.full((4, 5), 0.2, np.float16), "0.2 to 0.2, .* Multiply them by 255"),
         (None, r"\(\)"),
     ],
 )

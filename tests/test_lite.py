@@ -105,6 +105,7 @@ def test_resize_is_tensorflows(size):
         (image(0, dtype=np.int32), "Received: int32"),
         (image(300.0, dtype=np.float32), "in 0..255. Received: 300.0"),
         (image(np.nan, dtype=np.float32), "Received: nan"),
+        (image(0.5, dtype=np.float32), "source values in 0..255. Received: 0.5 .* white were 1"),
     ],
 )
 def test_refuses_images(path, source, message):

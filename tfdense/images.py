@@ -7,6 +7,7 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.files import replacing
+from tfdense.pixels import to_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 
@@ -63,7 +64,8 @@ def as_image(image) -> np.ndarray:
         uint8 [height, width, 3].
 
     Raises:
-        InputError: if the file cannot be read or the array is not such an image.
+        InputError: if the file cannot be read or the array is not such an image, or its values
+            are in 0..1.
     """
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -72,18 +74,9 @@ def as_image(image) -> np.ndarray:
         array = np.repeat(array[..., None], 3, axis=-1)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise InputError(f"Expected an image of shape [height, width, 3]. Received: {array.shape}")
-    if array.dtype == np.uint8:
-        return array
-    try:
-        array = array.astype(np.float32)
-    except (TypeError, ValueError):
-        raise InputError(f"Expected an image of numbers. Received: {array.dtype}") from None
-    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
-        raise InputError(
-            "Expected image values in 0..255. "
-            f"Received: {array.min()} to {array.max()} ({np.asarray(image).dtype})."
-        )
-    return np.round(array).astype(np.uint8)
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise InputError(f"Expected an image of numbers. Received: {array.dtype}")
+    return to_bytes(array)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

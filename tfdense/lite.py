@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from tfdense.errors import InputError
+from tfdense.pixels import to_bytes
 
 METADATA_NAME = "TFDENSE_METADATA"
 _CUSTOM = "CUSTOM "
@@ -155,15 +156,9 @@ def _as_bytes(image, name: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise InputError(f"Expected a {name} of shape [height, width, 3]. Received: {image.shape}")
-    if image.dtype == np.uint8:
-        return image
-    if not np.issubdtype(image.dtype, np.floating):
+    if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
         raise InputError(f"Expected a {name} of uint8 or floating values. Received: {image.dtype}")
-    if not (image.min() >= 0 and image.max() <= 255):
-        raise InputError(
-            f"Expected values of the {name} in 0..255. Received: {image.min()} to {image.max()}"
-        )
-    return np.rint(image).astype(np.uint8)
+    return to_bytes(image, name)
 
 
 def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
