@@ -49,6 +49,21 @@ def test_a_file_changes_what_it_names_only(load):
     assert config == expected
 
 
+def test_a_group_with_nothing_under_it_changes_nothing(load):
+    content = """
+        model: {options: }
+        data:
+          size: 64
+          warp:
+        train:
+          # steps: 7
+        """
+    expected = Config()
+    expected = dataclasses.replace(expected, data=dataclasses.replace(expected.data, size=64))
+    assert load(content) == expected
+    assert load("train:", ["train.steps=7"]).train.steps == 7
+
+
 def test_overrides_win_over_the_file(load):
     config = load(
         "train: {steps: 7, batch_size: 3}",

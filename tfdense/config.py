@@ -10,7 +10,7 @@ import json
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import pydantic
 import yaml
@@ -147,6 +147,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         values = _parse_yaml(path.read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise InputError(f"{path}: expected keys and values. Received: {values!r}")
+        _drop_empty_groups(values, Config)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
@@ -172,6 +173,17 @@ def _parse_yaml(text: str | bytes, where: str):
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{where} is not valid YAML: {error}") from None
+
+
+def _drop_empty_groups(values: dict, group: Any) -> None:
+    """Removes groups with nothing under them, which YAML reads as null."""
+    for field in dataclasses.fields(group):
+        is_dataclass = dataclasses.is_dataclass(field.type)
+        value = values.get(field.name)
+        if is_dataclass and isinstance(value, dict):
+            _drop_empty_groups(value, field.type)
+        elif value is None and (is_dataclass or get_origin(field.type) is dict):
+            values.pop(field.name, None)
 
 
 def _assign(values: dict, key: str, value) -> None:
