@@ -170,20 +170,6 @@ def test_cameras(tmp_path):
         list(read_pairs("cameras", tmp_path))
 
 
-def test_synthetic_pairs_are_warps_with_their_flow(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfdense.evaluation.readers._SYNTHETIC_PAIRS", 2)
-    x, y = np.meshgrid(np.arange(300), np.arange(280))
-    smooth = np.stack([127 + 100 * np.sin(x / 40), 127 + 100 * np.cos(y / 40), x / 2], axis=-1)
-    write_image(tmp_path / "photo.png", smooth.astype(np.uint8))
-    pairs = list(read_pairs("synthetic", tmp_path))
-    assert [pair.name for pair in pairs] == ["0", "1"]
-    for pair in pairs:
-        columns, rows = pair.points.astype(int).T
-        places = np.round(pair.points + pair.true_flow).astype(int)
-        seen = pair.source[places[:, 1].clip(0, 255), places[:, 0].clip(0, 255)].astype(int)
-        assert np.median(np.abs(seen - pair.target[rows, columns])) < 3
-
-
 def test_unknown_data_set(tmp_path):
     with pytest.raises(InputError, match=r"no data set 'kiti'.*kitti-2012"):
         read_pairs("kiti", tmp_path)

@@ -32,7 +32,7 @@ class Cameras(NamedTuple):
 class EvaluationPair:
     """Two images and the true place in the source of some points, or all pixels, of the target.
 
-    Where only the cameras are known, there are no points.
+    Where only the cameras are known, or that nothing matches, there are no points.
 
     Attributes:
         name: unique within the data set.
@@ -41,6 +41,7 @@ class EvaluationPair:
         true_flow: the source's (x, y) minus the target's at each point, in px, [n, 2].
         homography: from target to source, [3, 3], where the ground truth is one.
         cameras: where they are known.
+        unmatched: (x, y) in the target of pixels that are known to have no match, [m, 2].
     """
 
     name: str
@@ -50,9 +51,10 @@ class EvaluationPair:
     true_flow: np.ndarray
     homography: np.ndarray | None = None
     cameras: Cameras | None = None
+    unmatched: np.ndarray | None = None
 
     def __post_init__(self):
-        if not len(self.points) and self.cameras is None:
+        if not len(self.points) and self.cameras is None and self.unmatched is None:
             raise InputError(f"The pair {self.name} has no point with ground truth.")
 
     def limited(self, max_side: int) -> "EvaluationPair":
@@ -66,15 +68,17 @@ class EvaluationPair:
         matches = scale_points(self.points + self.true_flow, self.source.shape, source.shape)
         source_scale = resize_matrix(self.source.shape, source.shape)
         target_scale = resize_matrix(self.target.shape, target.shape)
-        homography, cameras = self.homography, self.cameras
+        homography, cameras, unmatched = self.homography, self.cameras, self.unmatched
         if homography is not None:
             homography = source_scale @ homography @ np.linalg.inv(target_scale)
         if cameras is not None:
             cameras = cameras._replace(
                 source=source_scale @ cameras.source, target=target_scale @ cameras.target
             )
+        if unmatched is not None:
+            unmatched = scale_points(unmatched, self.target.shape, target.shape)
         return EvaluationPair(
-            self.name, source, target, points, matches - points, homography, cameras
+            self.name, source, target, points, matches - points, homography, cameras, unmatched
         )
 
 

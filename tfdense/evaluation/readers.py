@@ -19,6 +19,7 @@ from tfdense.evaluation.pairs import (
     resize,
     resize_matrix,
 )
+from tfdense.evaluation.photo_pairs import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.truth_files import (
     read_homography,
     read_kitti_flow,
@@ -27,7 +28,6 @@ from tfdense.evaluation.truth_files import (
 )
 from tfdense.flow_files import read_flow
 from tfdense.images import SUFFIXES, read_image
-from tfdense.startup import import_tensorflow
 
 _HPATCHES_SIDE = 240
 # Views of a scene are paired with as many of the following ones.
@@ -36,7 +36,6 @@ _FOLLOWING_VIEWS = 3
 _UNKNOWN = 1e9
 # Of both of Middlebury's stereo pairs at a quarter of their size.
 _DISPARITY_SCALE = 4.0
-_SYNTHETIC_PAIRS, _SYNTHETIC_SEED = 100, 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,19 +190,6 @@ def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
     return Cameras(k_source, k_target, r_target.T @ r_source, r_target.T @ (c_source - c_target))
 
 
-def _synthetic(folder: Path) -> Iterator[EvaluationPair]:
-    # TensorFlow is loaded for this data set only.
-    import_tensorflow()
-    from tfdense.data import validation_pairs
-    from tfdense.data_config import DataConfig
-
-    config = DataConfig(validation_photos=str(folder))
-    batches = validation_pairs(config, 1, _SYNTHETIC_PAIRS, _SYNTHETIC_SEED)
-    for number, batch in enumerate(batches.as_numpy_iterator()):
-        source, target = (np.round(batch[k][0]).astype(np.uint8) for k in ("source", "target"))
-        yield dense_pair(str(number), source, target, batch["flow"][0], batch["mask"][0] > 0)
-
-
 def _source_and_target(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     source, target = (_only_image(folder, stem) for stem in ("source", "target"))
     return read_image(source), read_image(target)
@@ -267,5 +253,8 @@ DATASETS = {
         "SCENE/VIEW.jpg (or .png) and VIEW.camera.txt (three rows of K, three of R, from camera to "
         "world, and the camera's centre)",
     ),
-    "synthetic": Dataset(_synthetic, "**/*", "any folder of photos"),
+    "synthetic": Dataset(synthetic_pairs, "**/*", "any folder of photos"),
+    "unrelated": Dataset(
+        unrelated_pairs, "**/*", "any folder of photos that show different things"
+    ),
 }

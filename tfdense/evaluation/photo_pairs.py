@@ -1,0 +1,51 @@
+"""Pairs that are made from any folder of photos, with a fixed seed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfdense.errors import InputError
+from tfdense.evaluation.pairs import EvaluationPair, dense_pair
+from tfdense.images import find_images, read_image
+from tfdense.startup import import_tensorflow
+
+_LARGEST_COUNT, _SEED = 100, 0
+# Confidence is smooth: of the pixels of unrelated photos, every fourth row and column will do.
+_STEP = 4
+
+
+def synthetic_pairs(folder: Path) -> Iterator[EvaluationPair]:
+    """Yields 100 random warps of the photos below a folder, as validation during training does."""
+    # TensorFlow is loaded for this data set only.
+    import_tensorflow()
+    from tfdense.data import validation_pairs
+    from tfdense.data_config import DataConfig
+
+    config = DataConfig(validation_photos=str(folder))
+    batches = validation_pairs(config, 1, _LARGEST_COUNT, _SEED)
+    for number, batch in enumerate(batches.as_numpy_iterator()):
+        source, target = (np.round(batch[k][0]).astype(np.uint8) for k in ("source", "target"))
+        yield dense_pair(str(number), source, target, batch["flow"][0], batch["mask"][0] > 0)
+
+
+def unrelated_pairs(folder: Path) -> Iterator[EvaluationPair]:
+    """Yields pairs of different photos below a folder, in which nothing matches; 100 at most.
+
+    Each photo is the source of one pair and the target of another.
+
+    Raises:
+        InputError: if there is only one photo, or one cannot be read.
+    """
+    paths = find_images(folder)
+    if len(paths) < 2:
+        raise InputError(f"{folder} holds one image. Expected two or more, of different things.")
+    order = np.random.default_rng(_SEED).permutation(len(paths))[:_LARGEST_COUNT]
+    nothing = np.empty((0, 2))
+    for first, second in zip(order, np.roll(order, -1), strict=True):
+        source, target = (read_image(paths[index]) for index in (first, second))
+        names = (paths[index].relative_to(folder).with_suffix("") for index in (first, second))
+        name = "-".join(name.as_posix() for name in names)
+        rows, columns = np.mgrid[: target.shape[0] : _STEP, : target.shape[1] : _STEP]
+        pixels = np.stack([columns.ravel(), rows.ravel()], axis=-1)
+        yield EvaluationPair(name, source, target, nothing, nothing, unmatched=pixels)
