@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfdense.evaluation import geometric
+from tfdense.evaluation.pairs import Cameras
 
 
 def test_corner_error_of_a_shift_is_its_length():
@@ -49,6 +50,25 @@ def test_pose_error_takes_the_larger_angle_and_either_sign():
     assert geometric.pose_error(np.eye(3), -2 * aside, np.eye(3), forward) == pytest.approx(45.0)
 
 
+def test_squared_epipolar_distance():
+    # The camera moves aside without turning: epipolar lines are the rows. 0.03 above the source's
+    # row in units of the focal length, counted once in either image.
+    source, target = np.diag([100.0, 100, 1]), np.array([[200.0, 0, 7], [0, 200, 5], [0, 0, 1]])
+    cameras = Cameras(source, target, np.eye(3), np.array([2.0, 0, 0]))
+    there, here = np.array([[50.0, 10], [50, 10]]), np.array([[3.0, 25], [99, 31]])
+    distances = geometric.squared_epipolar_distance(there, here, cameras)
+    np.testing.assert_allclose(distances, [0, 2 * 0.03**2], atol=1e-15)
+    assert geometric.epipolar_precision(there, here, cameras) == 50.0
+    assert geometric.epipolar_precision(there, here, cameras, threshold=0.002) == 100.0
+
+
+def test_epipolar_precision_without_certainty():
+    forward = Cameras(np.eye(3), np.eye(3), np.eye(3), np.array([0.0, 0, 1]))
+    epipole = np.zeros((1, 2))  # every line passes through it: nothing is said of the match
+    assert geometric.squared_epipolar_distance(epipole, epipole, forward).tolist() == [math.inf]
+    assert geometric.epipolar_precision(np.empty((0, 2)), np.empty((0, 2)), forward) == 0.0
+
+
 @pytest.mark.reference
 def test_pose_metrics_as_the_original(reference):
     arrays = np.load(reference / "ops" / "metrics.npz")
@@ -60,3 +80,12 @@ def test_pose_metrics_as_the_original(reference):
     true = arrays["T_0to1"]
     error = geometric.pose_error(arrays["R_est"], arrays["t_est"], true[:3, :3], true[:3, 3])
     assert error == pytest.approx(arrays["pose_err_t_R"].max(), rel=1e-5)
+
+
+@pytest.mark.reference
+def test_epipolar_distance_as_the_original(reference):
+    arrays = np.load(reference / "ops" / "metrics.npz")
+    true = arrays["T_0to1"]
+    cameras = Cameras(arrays["K0"], arrays["K1"], true[:3, :3], true[:3, 3])
+    distances = geometric.squared_epipolar_distance(arrays["kp0"], arrays["kp1"], cameras)
+    np.testing.assert_allclose(distances, arrays["epi_err"], rtol=1e-6)

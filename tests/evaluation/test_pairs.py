@@ -1,5 +1,7 @@
 """Pairs from flows and homographies, and their scaling."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -53,6 +55,13 @@ def test_limiting_keeps_the_correspondences():
     np.testing.assert_allclose(small.points, (points + 0.5) / 2 - 0.5)
     np.testing.assert_allclose(small.points + small.true_flow, [[19.25, 9.25], [9.5, 4.5]])
     assert whole.limited(40).source is source
+
+
+def test_limiting_scales_the_tolerance_along():
+    whole = pairs.dense_pair("a", image(20, 40), image(9, 9), np.ones((9, 9, 2)), np.ones((9, 9)))
+    whole = dataclasses.replace(whole, tolerance=2.0)
+    assert whole.limited(10).tolerance == 0.5  # px of the source
+    assert whole.tolerance == 2.0
 
 
 def test_limiting_scales_the_homography_along():

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfdense.evaluation.pairs import Cameras
+
 _MAP_THRESHOLDS = (5.0, 10.0, 15.0, 20.0)
 
 
@@ -31,8 +33,9 @@ def homography_corner_error(
 def area_under_recall(errors: np.ndarray, threshold: float) -> float:
     """Returns AUC@T: the mean recall over all error thresholds from 0 to T, in percent.
 
-    The recall is linear between the sorted errors and the area is exact (trapezoid rule), as
-    SuperGlue measures poses. It serves for corner errors of homographies as well.
+    Of the two published figures for poses this is the exact one: the recall is linear between the
+    sorted errors and the area under it is found by the trapezoid rule (SuperGlue, arXiv 1911.11763,
+    section 5.2). It serves for corner errors of homographies as well.
 
     Args:
         errors: one for each pair; infinite where the estimation failed.
@@ -50,8 +53,9 @@ def area_under_recall(errors: np.ndarray, threshold: float) -> float:
 def mean_average_precision(errors: np.ndarray, threshold: float) -> float:
     """Returns mAP@T: the mean accuracy at the thresholds 5, 10, ..., T degrees, in percent.
 
-    This is the coarser of the two published figures for poses: PDC-Net's mAP@20 is the mean of
-    the shares of pairs with an error below 5, 10, 15 and 20 degrees.
+    Of the two published figures for poses this is the coarse one, an area under the recall in steps
+    of 5 degrees: mAP@20 is the mean of the shares of pairs with an error below 5, 10, 15 and 20
+    degrees (Yi et al., arXiv 1711.05971; OANet; PDC-Net). It is not below the exact one.
 
     Args:
         errors: of the poses, in degrees; infinite where the estimation failed.
@@ -80,6 +84,46 @@ def pose_error(
     lengths = np.linalg.norm(translation) * np.linalg.norm(true_translation)
     translation_angle = _angle(translation @ true_translation / lengths)
     return max(rotation_angle, min(translation_angle, 180.0 - translation_angle))
+
+
+def squared_epipolar_distance(
+    source: np.ndarray, target: np.ndarray, cameras: Cameras
+) -> np.ndarray:
+    """Returns how far matches lie from their epipolar lines: squared, the sum of both images.
+
+    The unit of length is the focal length: 5e-4 is a distance of sqrt(5e-4 / 2) f, or 0.016 f px,
+    in either image.
+
+    Args:
+        source, target: (x, y) in px, [n, 2] each.
+        cameras: of the images.
+
+    Returns:
+        float64 [n]; infinite where a match lies on an epipole.
+    """
+    rays_source, rays_target = (
+        np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(camera).T
+        for points, camera in ((source, cameras.source), (target, cameras.target))
+    )
+    essential = np.cross(cameras.translation, cameras.rotation, axisb=0, axisc=0)
+    lines_target, lines_source = rays_source @ essential.T, rays_target @ essential
+    residual = (rays_target * lines_target).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares = sum(
+            residual**2 / (lines[:, :2] ** 2).sum(axis=-1) for lines in (lines_source, lines_target)
+        )
+    return np.nan_to_num(squares, nan=np.inf, posinf=np.inf)
+
+
+def epipolar_precision(
+    source: np.ndarray, target: np.ndarray, cameras: Cameras, threshold: float = 5e-4
+) -> float:
+    """Returns the percentage of matches with a `squared_epipolar_distance` below the threshold.
+
+    SuperGlue and PDC-Net call this the precision of matches. Without a match it is 0.
+    """
+    distances = squared_epipolar_distance(source, target, cameras)
+    return 100.0 * float(np.mean(distances < threshold)) if len(distances) else 0.0
 
 
 def _angle(cosine: float) -> float:

@@ -42,6 +42,8 @@ class EvaluationPair:
         homography: from target to source, [3, 3], where the ground truth is one.
         cameras: where they are known.
         unmatched: (x, y) in the target of pixels that are known to have no match, [m, 2].
+        tolerance: the endpoint error up to which a point counts as right where the data set has a
+            rule of its own for it, in px.
     """
 
     name: str
@@ -52,6 +54,7 @@ class EvaluationPair:
     homography: np.ndarray | None = None
     cameras: Cameras | None = None
     unmatched: np.ndarray | None = None
+    tolerance: float | None = None
 
     def __post_init__(self):
         if not len(self.points) and self.cameras is None and self.unmatched is None:
@@ -77,8 +80,19 @@ class EvaluationPair:
             )
         if unmatched is not None:
             unmatched = scale_points(unmatched, self.target.shape, target.shape)
-        return EvaluationPair(
-            self.name, source, target, points, matches - points, homography, cameras, unmatched
+        tolerance = self.tolerance
+        if tolerance is not None:
+            tolerance *= max(source.shape[:2]) / max(self.source.shape[:2])
+        return dataclasses.replace(
+            self,
+            source=source,
+            target=target,
+            points=points,
+            true_flow=matches - points,
+            homography=homography,
+            cameras=cameras,
+            unmatched=unmatched,
+            tolerance=tolerance,
         )
 
 
