@@ -10,6 +10,7 @@ from tfdense.losses import (
     merge_ground_truth,
     pyramid_likelihood,
     resize_ground_truth,
+    scattered_flow,
 )
 from tfdense.mixture import LaplaceMixture
 
@@ -66,6 +67,61 @@ def test_invalid_pixels_give_neither_loss_nor_gradient():
     for gradient in tape.gradient(loss, estimate).values():
         assert np.abs(gradient[0].numpy()).max() > 0
         np.testing.assert_array_equal(gradient[1].numpy(), 0)
+
+
+def test_scattered_flows_lead_evenly_over_the_source():
+    flow = scattered_flow((40, 60), (160, 120)).numpy()
+    y, x = np.mgrid[:40, :60] + 0.5
+    place = flow + np.stack([x * 2, y * 4], axis=-1)
+    assert (place >= 0).all() and (place < [120, 160]).all()
+    counts, _, _ = np.histogram2d(place[..., 0].ravel(), place[..., 1].ravel(), bins=6)
+    np.testing.assert_allclose(counts, 2400 / 36, rtol=0.1)
+    neighbours = np.abs(np.diff(place, axis=1)).mean()
+    assert neighbours > 20
+
+
+def test_unmatched_pixels_ask_for_a_wide_distribution_and_leave_the_flow_alone():
+    raw = tf.Variable(tf.zeros([1, 16, 16, 3]))
+    flow = tf.Variable(tf.zeros([1, 16, 16, 2]))
+    mask, unmatched = np.zeros([2, 1, 64, 64], np.float32)
+    mask[..., :32], unmatched[..., 32:] = 1, 1
+    optimizer = tf.keras.optimizers.Adam(0.3)
+    for _ in range(60):
+        with tf.GradientTape() as tape:
+            estimate = {
+                "flow": flow,
+                "log_variance": MIXTURE.constrain(raw[..., :1]),
+                "logits": raw[..., 1:],
+            }
+            truth = np.full([1, 64, 64, 2], 0.1, np.float32)
+            loss = pyramid_likelihood(MIXTURE, [estimate], truth, mask, [1.0], unmatched=unmatched)
+        gradients = tape.gradient(loss, [raw, flow])
+        np.testing.assert_array_equal(gradients[1][:, :, 8:], 0)
+        assert np.abs(gradients[1][:, :, :8]).min() > 0
+        optimizer.apply_gradients([(gradients[0], raw)])
+    confidence = MIXTURE.confidence(estimate["log_variance"], estimate["logits"]).numpy()
+    assert confidence[:, :, :8].min() > 0.5
+    # The exceptions are places that happen to be near their own pixel.
+    assert np.median(confidence[:, :, 8:]) < 0.01
+
+
+def test_the_weight_of_unmatched_pixels_is_relative_to_valid_ones():
+    generator = np.random.default_rng(3)
+    estimate = random_estimate(generator, (4, 4))
+    truth = np.zeros((2, 4, 4, 2), np.float32)
+    mask, unmatched = np.zeros([2, 2, 4, 4], np.float32)
+    mask[:, :2], unmatched[:, 2:] = 1, 1
+
+    def loss(mask, unmatched, weight=1.0):
+        return float(
+            pyramid_likelihood(
+                MIXTURE, [estimate], truth, mask, [1.0], unmatched=unmatched,
+                unmatched_weight=weight,
+            )
+        )  # fmt: skip
+
+    valid, others = loss(mask, None), loss(np.zeros_like(mask), unmatched)
+    assert loss(mask, unmatched, 0.5) == pytest.approx((valid + 0.5 * others) / 1.5, rel=1e-5)
 
 
 def test_a_level_is_compared_on_its_own_grid():

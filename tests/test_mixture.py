@@ -10,9 +10,10 @@ from tfdense.errors import InputError
 from tfdense.mixture import GaussianUniformMixture, LaplaceMixture
 
 LAPLACE = LaplaceMixture(maximum_variance=256.0**2)
+SHARP = LaplaceMixture(maximum_variance=256.0**2, least_first_variance=0.01)
 NORMAL = GaussianUniformMixture(extent=40.0)
-MIXTURES = [LAPLACE, NORMAL]
-each_mixture = pytest.mark.parametrize("mixture", MIXTURES, ids=["laplace", "normal"])
+MIXTURES = [LAPLACE, SHARP, NORMAL]
+each_mixture = pytest.mark.parametrize("mixture", MIXTURES, ids=["laplace", "sharp", "normal"])
 
 
 def density(mixture, x, y, log_variance, logits):
@@ -112,6 +113,22 @@ def test_laplace_variance_stays_within_its_bounds():
     assert LAPLACE.constrain([[6.0]])[0, 1].numpy() == pytest.approx(6.0, abs=0.01)
 
 
+def test_first_variance_stays_within_its_bounds_where_it_is_free():
+    raw = np.linspace(-1e4, 1e4, 2001)
+    log_variance = SHARP.constrain(np.stack([raw, -raw], axis=-1)).numpy()
+    np.testing.assert_allclose(log_variance[0], np.log([0.01, 256.0**2]), rtol=1e-6)
+    np.testing.assert_allclose(log_variance[-1], [0, np.log(2.0)], atol=1e-6)
+    assert (np.diff(log_variance[:, 0]) >= 0).all()
+
+
+def test_confidence_can_reach_one_where_the_first_variance_is_free():
+    logits = tf.constant([[50.0, 0.0]])
+    fixed = LAPLACE.confidence(LAPLACE.constrain([[-50.0]]), logits)
+    free = SHARP.confidence(SHARP.constrain([[-50.0, -50.0]]), logits)
+    assert float(fixed[0]) == pytest.approx((1 - np.exp(-np.sqrt(2))) ** 2, rel=1e-5)
+    assert float(free[0]) > 0.999
+
+
 def test_normal_variance_stays_within_its_bounds():
     log_variance = NORMAL.constrain(np.linspace(-1e4, 1e4, 2001)[:, None]).numpy()
     np.testing.assert_allclose(log_variance[0, 0], np.log(0.01), rtol=1e-6)
@@ -177,6 +194,12 @@ def test_likelihood_gradient_equals_finite_differences(mixture):
 def test_laplace_refuses_bounds_out_of_order(bounds):
     with pytest.raises(InputError, match="first_variance <= minimum_variance"):
         LaplaceMixture(*bounds)
+
+
+@pytest.mark.parametrize("least", [0.0, 1.0])
+def test_laplace_refuses_a_least_variance_out_of_order(least):
+    with pytest.raises(InputError, match="0 < least_first_variance < first_variance"):
+        LaplaceMixture(100.0, least_first_variance=least)
 
 
 @pytest.mark.parametrize("parameters", [(0.0, 0.01), (10.0, 0.0), (1.0, 2.0)])

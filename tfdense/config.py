@@ -54,12 +54,15 @@ class LossConfig:
         resolution: ``level`` compares with the ground truth resized to each level's grid,
             ``full`` resizes the estimate to the ground truth.
         reduction: ``mean`` over the valid pixels of a level, or ``sum`` (the original's).
+        unmatched_weight: of a pixel without a match relative to one with: its match is held to be
+            anywhere, so that the confidence becomes low. 0 leaves such pixels out (the original).
     """
 
     matching_weight: float = Field(1.0, ge=0)
     level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
+    unmatched_weight: float = Field(0.0, ge=0)
 
 
 @frozen

@@ -191,6 +191,8 @@ class DataConfig:
         mask: which flows of synthetic pairs are held to be ground truth: of ``visible`` matches; of
             ``uncovered`` ones, which may lie outside the source but not behind an object
             (PDC-Net+); ``all`` (PDC-Net).
+        unrelated: share of the training pairs whose source shows another photo. A batch of one
+            pair has none.
     """
 
     photos: str | None = None
@@ -199,6 +201,7 @@ class DataConfig:
     validation_photometry: bool = False
     size: int = Field(256, ge=32)
     mask: Literal["visible", "uncovered", "all"] = "visible"
+    unrelated: _Fraction = 0.0
     warp: WarpConfig = WarpConfig()
     perturbation: PerturbationConfig = PerturbationConfig()
     objects: ObjectConfig = ObjectConfig()

@@ -5,14 +5,32 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfdense.geometry import flow_to_map, resize_bilinear, resize_flow, spatial_size
+from tfdense.geometry import (
+    flow_to_map,
+    pixel_grid,
+    resize_bilinear,
+    resize_flow,
+    spatial_size,
+)
 from tfdense.mixture import Mixture
+
+# Reciprocals of the plastic number and its square.
+_PLASTIC_STEPS = (0.7548776662466927, 0.5698402909980532)
 
 
 def masked_likelihood(
-    mixture: Mixture, estimate: dict[str, tf.Tensor], flow, mask, reduction: str = "mean"
+    mixture: Mixture,
+    estimate: dict[str, tf.Tensor],
+    flow,
+    mask,
+    reduction: str = "mean",
+    unmatched=None,
 ) -> tf.Tensor:
     """Returns the negative log-likelihood of a flow, averaged over its valid pixels.
+
+    A pixel that is known to have no match counts too if `unmatched` says so: as if its match were
+    at a random place of the source. The most likely mixture is then a wide one, whose confidence is
+    low; the flow itself gets no gradient there.
 
     Args:
         mixture: the distribution.
@@ -21,14 +39,21 @@ def masked_likelihood(
         mask: [batch, height, width], 1 where the true flow is valid.
         reduction: ``mean`` over the valid pixels of each pair, or ``sum``: that mean times
             height * width, the original's form, which favours the finer levels.
+        unmatched: None, or the weight of pixels without a match, [batch, height, width], 0
+            elsewhere, and flows to random places, [height, width, 2].
 
     Returns:
         A scalar, the mean over the batch; a pair without valid pixels counts as zero (PDC-Net,
         equation 3 and supplementary).
     """
     mask = tf.cast(mask, tf.float32)
+    error = estimate["flow"] - flow
+    if unmatched is not None:
+        mask += unmatched[0]
+        anywhere = tf.stop_gradient(estimate["flow"]) - unmatched[1]
+        error = tf.where((unmatched[0] > 0)[..., None], anywhere, error)
     likelihood = mixture.negative_log_likelihood(
-        estimate["flow"] - flow, estimate["log_variance"], estimate["logits"]
+        error, estimate["log_variance"], estimate["logits"]
     )
     total = tf.reduce_sum(tf.where(mask > 0, likelihood, 0.0) * mask, axis=[1, 2])
     loss = total / (tf.reduce_sum(mask, axis=[1, 2]) + 1e-6)
@@ -46,6 +71,8 @@ def pyramid_likelihood(
     weights: Sequence[float],
     resolution: Literal["level", "full"] = "level",
     reduction: Literal["mean", "sum"] = "mean",
+    unmatched=None,
+    unmatched_weight: float = 1.0,
 ) -> tf.Tensor:
     """Returns the weighted sum of the levels' negative log-likelihoods.
 
@@ -61,6 +88,9 @@ def pyramid_likelihood(
             only a cell whose neighbours are all valid counts; ``full`` resizes the estimate, so
             that sparse ground truth remains: it is merged where images are seen resized.
         reduction: as in `masked_likelihood`.
+        unmatched: [batch, height, width], 1 where it is known that there is no match, or None; see
+            `masked_likelihood`.
+        unmatched_weight: of those pixels, relative to valid ones.
 
     Raises:
         ValueError: if there is not one weight for each level.
@@ -71,7 +101,8 @@ def pyramid_likelihood(
         )
     loss = 0.0
     for weight, level in zip(weights, levels, strict=True):
-        level_flow, level_mask = flow, mask
+        level_flow, level_mask, level_unmatched = flow, mask, None
+        image_size = level.get("image_size", spatial_size(flow))
         if "image_size" in level:
             if resolution == "full":
                 level_flow, level_mask = merge_ground_truth(flow, mask, level["image_size"])
@@ -86,8 +117,33 @@ def pyramid_likelihood(
         else:
             size = spatial_size(level["flow"])
             level_flow, level_mask = resize_ground_truth(level_flow, level_mask, size)
-        loss += weight * masked_likelihood(mixture, estimate, level_flow, level_mask, reduction)
+        if unmatched is not None:
+            weight_of_unmatched = unmatched_weight * _resize_mask(unmatched, size)
+            level_unmatched = (weight_of_unmatched, scattered_flow(size, image_size))
+        loss += weight * masked_likelihood(
+            mixture, estimate, level_flow, level_mask, reduction, level_unmatched
+        )
     return loss
+
+
+def scattered_flow(size, image_size) -> tf.Tensor:
+    """Returns flows to places that are spread evenly over the source, without order.
+
+    Args:
+        size: (height, width) of the flow's grid, which covers the target.
+        image_size: (height, width) of both images, in px.
+
+    Returns:
+        float32 [height, width, 2], in px of the images; the same each time (the places are those
+        of the additive recurrence of the plastic number, Roberts, 2018).
+    """
+    height, width = size
+    image = tf.cast(tf.stack(image_size[::-1]), tf.float32)
+    number = tf.cast(tf.range(height * width), tf.float64)[:, None]
+    place = tf.cast(tf.math.floormod(number * _PLASTIC_STEPS, 1.0), tf.float32)
+    cell = image / tf.cast(tf.stack([width, height]), tf.float32)
+    own = (pixel_grid(height, width) + 0.5) * cell
+    return tf.reshape(place, [height, width, 2]) * image - own
 
 
 def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
@@ -130,9 +186,13 @@ def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Ten
         rescale: whether the flow's values become pixels of the new size.
     """
     resized = resize_flow(flow, size) if rescale else resize_bilinear(flow, size)
-    mask = resize_bilinear(tf.cast(mask, tf.float32)[..., None], size)[..., 0]
+    return resized, _resize_mask(tf.cast(mask, tf.float32), size)
+
+
+def _resize_mask(mask, size) -> tf.Tensor:
+    mask = resize_bilinear(mask[..., None], size)[..., 0]
     # Weights of 1 may add up to a hair less than 1.
-    return resized, tf.floor(mask + 1e-6)
+    return tf.floor(mask + 1e-6)
 
 
 def merge_ground_truth(flow, mask, size) -> tuple[tf.Tensor, tf.Tensor]:

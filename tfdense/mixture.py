@@ -1,7 +1,7 @@
 """Mixture distributions of the flow: constrained parameters, likelihood, confidence, variance.
 
-A network predicts for each pixel the flow, which is the mean of every component, one raw number
-for the free variance and one logit for each component's weight. A mixture turns the raw number
+A network predicts for each pixel the flow, which is the mean of every component, a raw number for
+each free variance and one logit for each component's weight. A mixture turns the raw numbers
 into log-variances within its bounds (`constrain`) and evaluates the rest from them. All functions
 take tensors of any leading shape and compute in float32.
 """
@@ -22,9 +22,14 @@ class Mixture(abc.ABC):
     and `logits` [..., components] are the component weights before the softmax.
     """
 
+    @property
+    def free_variances(self) -> int:
+        """How many raw numbers `constrain` takes for each pixel."""
+        return 1
+
     @abc.abstractmethod
     def constrain(self, raw) -> tf.Tensor:
-        """Maps a raw prediction h [..., 1] to log-variances, float32 [..., components]."""
+        """Maps raw predictions h [..., free_variances] to float32 [..., components]."""
 
     @abc.abstractmethod
     def log_density(self, error, log_variance) -> tf.Tensor:
@@ -65,20 +70,25 @@ class Mixture(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class LaplaceMixture(Mixture):
-    """Laplacians with a common mean: one of fixed variance, one of bounded variance.
+    """Laplacians with a common mean: one of small variance, one of large variance.
 
     Each is a product of two one-dimensional Laplacians of variance σ². The first stands for
     accurate matches, the second for errors and outliers (PDC-Net, equations 4 to 7).
 
+    The paper fixes σ₁² at 1 px², with which P_1 cannot exceed (1 - exp(-√2))² = 0.57 however
+    accurate the flow is. With `least_first_variance` σ₁² is predicted too, and P_1 can reach 1.
+
     Attributes:
-        first_variance: σ₁², fixed, in px².
+        first_variance: σ₁² or its upper bound, in px².
         minimum_variance, maximum_variance: bounds of σ₂², in px². The paper takes 2 and the
             squared size of the training images.
+        least_first_variance: lower bound of σ₁², in px²; None fixes σ₁².
     """
 
     maximum_variance: float
     minimum_variance: float = 2.0
     first_variance: float = 1.0
+    least_first_variance: float | None = None
 
     def __post_init__(self):
         if not 0 < self.first_variance <= self.minimum_variance < self.maximum_variance:
@@ -87,23 +97,38 @@ class LaplaceMixture(Mixture):
                 f"Received: {self.first_variance}, {self.minimum_variance}, "
                 f"{self.maximum_variance}"
             )
+        least = self.least_first_variance
+        if least is not None and not 0 < least < self.first_variance:
+            raise InputError(
+                "Expected 0 < least_first_variance < first_variance. "
+                f"Received: {least}, {self.first_variance}"
+            )
+
+    @property
+    def free_variances(self) -> int:
+        return 1 if self.least_first_variance is None else 2
 
     def constrain(self, raw) -> tf.Tensor:
-        """Maps a raw prediction h to log-variances.
+        """Maps raw predictions h to log-variances.
 
-        ``log σ₂² = log(minimum + (maximum - minimum) sigmoid(h - log maximum))``: h is about the
+        ``log σ² = log(minimum + (maximum - minimum) sigmoid(h - log maximum))``: h is about the
         log-variance itself in the middle of the range (PDC-Net, equation 7 and supplementary).
 
         Args:
-            raw: [..., 1].
+            raw: [..., free_variances]: that of σ₂² last.
 
         Returns:
-            float32 [..., 2]: log σ₁², a constant, and log σ₂², in log px².
+            float32 [..., 2]: log σ₁² and log σ₂², in log px².
         """
-        second = _bounded_log_variance(raw, self.minimum_variance, self.maximum_variance)
-        return tf.concat(
-            [tf.fill(tf.shape(second), math.log(self.first_variance)), second], axis=-1
-        )
+        raw = tf.cast(raw, tf.float32)
+        second = _bounded_log_variance(raw[..., -1:], self.minimum_variance, self.maximum_variance)
+        if self.least_first_variance is None:
+            first = tf.fill(tf.shape(second), math.log(self.first_variance))
+        else:
+            first = _bounded_log_variance(
+                raw[..., :1], self.least_first_variance, self.first_variance
+            )
+        return tf.concat([first, second], axis=-1)
 
     def log_density(self, error, log_variance) -> tf.Tensor:
         """``-log(2 σ²) - √2 |error|₁ / σ`` (PDC-Net, equation 3)."""

@@ -14,6 +14,7 @@ from tfdense.data.objects import (
     random_shape,
     shape_cutouts,
     uncovered,
+    unmatched,
     visible,
 )
 from tfdense.data.photos import ImageStore, cutout_decoder, photo_decoder
@@ -93,6 +94,19 @@ def test_objects_hide_each_other():
     np.testing.assert_array_equal(scene.source[12:20, 12:24, 0], [[100] * 4 + [200] * 8] * 8)
     np.testing.assert_array_equal(mask, ~(hidden | in_source) & (~first | ~hidden | second))
     _assert_warp_shows_target(scene, mask)
+
+
+def test_unmatched_is_what_is_hidden_or_outside():
+    """An object lands on the photo; another one leaves the source."""
+    scene = add_object(_still_photo(), 1, _box(8, 10, 200), tf.constant([5.0, 4.0]), _shift(14, 3))
+    scene = add_object(scene, 2, _box(6, 6, 90), tf.constant([30.0, 30.0]), _shift(20, 0))
+    np.testing.assert_array_equal(unmatched(scene), _area(19, 7, 10, 8) | _area(30, 30, 6, 6))
+
+
+def test_mixed_pixels_are_not_held_to_be_unmatched():
+    scene = add_object(_still_photo(), 1, _box(8, 8, 200), tf.constant([5.5, 4.5]), _shift(0, 0))
+    assert not unmatched(scene).numpy().any()
+    assert not visible(scene).numpy().all()
 
 
 def test_object_in_front_in_the_target_too():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.data.pairs import random_pair, random_view
+from tfdense.data.pairs import random_pair, random_view, with_unrelated
 from tfdense.data.sampling import sample_affine, sample_mirrored
 from tfdense.data_config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.ops import warp
@@ -82,6 +82,26 @@ def test_mask_covers_all_that_is_visible():
             right = np.abs(warped - pair["target"]).max(axis=-1) < 2
             assert not (mask & ~inside).any()
             assert np.mean(inside & right & ~mask) <= 0.12 * objects
+
+
+def test_no_pixel_is_both_matched_and_unmatched():
+    for pair in _pairs(_config(objects=1.0), 5):
+        assert (pair["mask"] * pair["unmatched"]).numpy().max() == 0
+        known = (pair["mask"] + pair["unmatched"]).numpy()
+        assert known.mean() > 0.8 and pair["unmatched"].numpy().any()
+
+
+def test_unrelated_pairs_have_the_source_of_another_and_no_match():
+    pairs = _pairs(_config(), 4)
+    batch = {name: tf.stack([pair[name] for pair in pairs]) for name in pairs[0]}
+    mixed = with_unrelated(batch, [7, 1], 0.5)
+    unrelated = mixed["unmatched"].numpy().all(axis=(1, 2))
+    assert 0 < unrelated.sum() < 4
+    for i, changed in enumerate(unrelated):
+        origin = (i - 1) % 4 if changed else i
+        np.testing.assert_array_equal(mixed["source"][i], batch["source"][origin])
+        np.testing.assert_array_equal(mixed["target"][i], batch["target"][i])
+        np.testing.assert_array_equal(mixed["mask"][i], 0 if changed else batch["mask"][i])
 
 
 def test_no_strength_gives_equal_images():

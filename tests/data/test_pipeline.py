@@ -23,7 +23,7 @@ def _take(dataset, count):
 def _assert_same(first, second):
     assert len(first) == len(second) > 0
     for one, other in zip(first, second, strict=True):
-        for name in ("source", "target", "flow", "mask"):
+        for name in ("source", "target", "flow", "mask", "unmatched"):
             np.testing.assert_array_equal(one[name], other[name])
 
 
@@ -43,6 +43,7 @@ def config(tmp_path_factory):
         photos=str(folder),
         validation_photos=str(folder),
         size=32,
+        unrelated=0.3,
         warp=WarpConfig(curriculum_steps=4),
     )
 
@@ -55,7 +56,8 @@ def stream(config):
 
 def test_elements():
     dataset = training_pairs(_SMALL, 2, seed=0)
-    shapes = {"source": (32, 32, 3), "target": (32, 32, 3), "flow": (32, 32, 2), "mask": (32, 32)}
+    shapes = {"source": (32, 32, 3), "target": (32, 32, 3), "flow": (32, 32, 2)}
+    shapes |= {"mask": (32, 32), "unmatched": (32, 32)}
     for name, shape in shapes.items():
         assert dataset.element_spec[name] == tf.TensorSpec((2, *shape), tf.float32)
     (batch,) = _take(dataset, 1)

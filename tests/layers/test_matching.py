@@ -37,8 +37,9 @@ def test_global_matching_finds_a_permutation():
     grid_x, grid_y = np.meshgrid(np.arange(5), np.arange(3))
     expected = np.stack([x - grid_x, y - grid_y], axis=-1)
     np.testing.assert_allclose(flow, expected, atol=0.02)
-    peak, within, entropy = np.moveaxis(certainty.numpy(), -1, 0)
+    peak, within, entropy, mutual = np.moveaxis(certainty.numpy(), -1, 0)
     assert (peak > 0.9).all()
+    assert (mutual > 0.8).all()
     assert (within >= peak - 1e-6).all()
     assert (entropy < 0.2).all()
 
@@ -48,6 +49,14 @@ def test_global_matching_of_equal_features_is_uncertain():
     _, certainty, _ = GlobalMatching()(features, features)
     np.testing.assert_allclose(certainty[..., 0], np.full((1, 4, 6), 1 / 24), rtol=1e-4)
     np.testing.assert_allclose(certainty[..., 2], np.ones((1, 4, 6)), rtol=1e-4)
+
+
+def test_mutual_probability_is_low_where_two_targets_share_a_source():
+    features = random_features((1, 1, 4, 64)).numpy()
+    target = features[:, :, [0, 0, 2, 3]]
+    _, certainty, _ = GlobalMatching()(target, features)
+    np.testing.assert_allclose(certainty[0, 0, :, 0], np.ones(4), atol=0.1)
+    np.testing.assert_allclose(certainty[0, 0, :, 3], [0.5, 0.5, 1, 1], atol=0.1)
 
 
 def test_global_matching_is_precise_to_a_fraction_of_a_cell():

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfdense.data.photos import ImageStore
 from tfdense.data.sampling import compiled, sample_affine
 from tfdense.data_config import ObjectConfig
+from tfdense.geometry import flow_to_map
 from tfdense.ops import warp
 
 Cutout = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -75,6 +76,24 @@ def uncovered(scene: Scene) -> tf.Tensor:
     layer = scene.target_layer
     same = tf.logical_and(layer >= 0, mean_square - 2 * layer * mean + layer**2 < 1e-3)
     return tf.cast(same, tf.float32)
+
+
+@compiled
+def unmatched(scene: Scene) -> tf.Tensor:
+    """Tells where there is no match to be seen.
+
+    Returns:
+        float32 [size, size]: 1 where the match lies outside the source, or behind something else
+        there, else 0. Pixels that several layers share, here or there, count as neither matched
+        nor unmatched.
+    """
+    size = scene.flow.shape[0]
+    position = tf.cast(tf.round(flow_to_map(scene.flow)), tf.int32)
+    x, y = tf.unstack(tf.clip_by_value(position, 0, size - 1), axis=-1)
+    there = tf.gather(tf.reshape(scene.source_layer, [-1]), y * size + x)
+    outside = warp.inside(scene.flow, *scene.flow.shape[:2]) == 0
+    hidden = (scene.target_layer >= 0) & (there >= 0) & (there != scene.target_layer)
+    return tf.cast(outside | hidden, tf.float32)
 
 
 def add_object(scene: Scene, layer, cutout, place, motion) -> Scene:

@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdense.data.objects import Cutout, add_random_objects, photo_scene, uncovered, visible
+from tfdense.data.objects import (
+    Cutout,
+    add_random_objects,
+    photo_scene,
+    uncovered,
+    unmatched,
+    visible,
+)
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.photometry import random_photometry
 from tfdense.data.photos import largest_area
@@ -46,7 +53,7 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     Returns:
         dict: ``source``, ``target`` float32 [size, size, 3], 0..255; ``flow`` float32
         [size, size, 2]; ``mask`` float32 [size, size], 1 where the flow is ground truth, as
-        `config.mask` says.
+        `config.mask` says; ``unmatched`` float32 [size, size], 1 where there is no match.
     """
     warp_seed, perturbation_seed, view_seed, object_seed, source_seed, target_seed = tf.unstack(
         tf.random.split(seed, 6)
@@ -67,8 +74,33 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     if photometric:
         source = random_photometry(source, source_seed, config.photometry)
         target = random_photometry(target, target_seed, config.photometry)
-    mask = _MASKS[config.mask]
-    return {"source": source, "target": target, "flow": scene.flow, "mask": mask(scene)}
+    mask = _MASKS[config.mask](scene)
+    return {
+        "source": source,
+        "target": target,
+        "flow": scene.flow,
+        "mask": mask,
+        "unmatched": unmatched(scene) * (1.0 - mask),
+    }
+
+
+def with_unrelated(batch: dict, seed, share: float) -> dict:
+    """Gives some pairs of a batch the source of another one, so that nothing in them has a match.
+
+    Args:
+        batch: at least two pairs, see `random_pair`.
+        seed: int [2].
+        share: of the pairs that are made unrelated, on average.
+    """
+    count = batch["source"].shape[0]
+    chosen = tf.random.stateless_uniform([count], seed) < share
+    masks = chosen[:, None, None]
+    return {
+        **batch,
+        "source": tf.where(masks[..., None], tf.roll(batch["source"], 1, axis=0), batch["source"]),
+        "mask": tf.where(masks, 0.0, batch["mask"]),
+        "unmatched": tf.where(masks, 1.0, batch["unmatched"]),
+    }
 
 
 def random_view(seed, flow, photo_size, config: DataConfig) -> View:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
-from tfdense.data.pairs import random_pair
+from tfdense.data.pairs import random_pair, with_unrelated
 from tfdense.data.photometry import random_photometry
 from tfdense.data.photos import (
     ImageStore,
@@ -20,7 +20,7 @@ from tfdense.data.photos import (
 from tfdense.data_config import DataConfig
 from tfdense.images import find_images
 
-_TRAINING, _VALIDATION, _MEGADEPTH = 0, 1, 2
+_TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED = 0, 1, 2, 3
 
 
 def training_pairs(
@@ -37,7 +37,8 @@ def training_pairs(
     Returns:
         Dataset of dicts: ``source``, ``target`` float32 [batch, size, size, 3], 0..255; ``flow``
         float32 [batch, size, size, 2], from target to source in pixels; ``mask`` float32
-        [batch, size, size], 1 where the flow is ground truth.
+        [batch, size, size], 1 where the flow is ground truth; ``unmatched`` likewise, 1 where it is
+        known that there is no match.
 
     Raises:
         InputError: if a folder does not exist or holds no usable image.
@@ -59,7 +60,14 @@ def training_pairs(
     if config.megadepth.folder is not None:
         make = _mixed(make, config, seed)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-    return _map(numbers, make).batch(batch_size, drop_remainder=True).prefetch(2)
+    batches = _map(numbers, make).batch(batch_size, drop_remainder=True)
+    if config.unrelated and batch_size > 1:
+        batches = batches.enumerate(start_step).map(
+            lambda step, batch: with_unrelated(
+                batch, _pair_seed(seed, _UNRELATED, step), config.unrelated
+            )
+        )
+    return batches.prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
@@ -104,7 +112,7 @@ def _mixed(make_synthetic, config: DataConfig, seed: int):
         pair = megadepth.read(number)
         for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
             pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
-        return pair
+        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
 
     def make(number):
         seeds = tf.unstack(tf.random.split(_pair_seed(seed, _MEGADEPTH, number), 3))

@@ -35,16 +35,16 @@ class GlobalMatching(keras.layers.Layer):
             source: [batch, source height, source width, channels].
 
         Returns:
-            The flow in cells, float32 [batch, height, width, 2]; three measures of its certainty,
-            [batch, height, width, 3]: the probability of the maximum, the probability within the
-            window, and the entropy relative to that of a uniform distribution; and the
-            log-probability of each source position, [batch, height, width, source positions].
+            The flow in cells, float32 [batch, height, width, 2]; four measures of its certainty,
+            [batch, height, width, 4]: the probability of the maximum, the probability within the
+            window, the entropy relative to that of a uniform distribution, and the largest
+            probability of being each other's match; and the log-probability of each source
+            position, [batch, height, width, source positions].
         """
         target, source = tf.cast(target, tf.float32), tf.cast(source, tf.float32)
         similarity = correlation.all_pairs(target, source) / target.shape[-1]
-        log_probability = tf.nn.log_softmax(
-            similarity * tf.exp(tf.cast(self.log_temperature, tf.float32))
-        )
+        score = similarity * tf.exp(tf.cast(self.log_temperature, tf.float32))
+        log_probability = tf.nn.log_softmax(score)
         probability = tf.exp(log_probability)
 
         positions = tf.reshape(pixel_grid(*spatial_size(source)), [-1, 2])
@@ -63,7 +63,9 @@ class GlobalMatching(keras.layers.Layer):
         entropy = -tf.reduce_sum(probability * log_probability, axis=-1, keepdims=True)
         entropy /= tf.math.log(tf.cast(tf.shape(positions)[0], tf.float32))
         peak = tf.reduce_max(probability, axis=-1, keepdims=True)
-        return flow, tf.concat([peak, within, entropy], axis=-1), log_probability
+        backward = score - tf.reduce_logsumexp(score, axis=(1, 2), keepdims=True)
+        mutual = tf.exp(tf.reduce_max(log_probability + backward, axis=-1, keepdims=True))
+        return flow, tf.concat([peak, within, entropy, mutual], axis=-1), log_probability
 
     def get_config(self):
         return {**super().get_config(), "window": self.window}

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfdense.errors import InputError
 from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.layers.attention import ContextLayer
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
@@ -31,6 +32,9 @@ class PDCNetLite(keras.Model):
         decoder_channels: of each level's three convolutions, coarse to fine.
         radius: of the local correlation, in cells.
         maximum_variance: upper bound of the mixture's second variance, in px².
+        least_first_variance: lower bound of its first variance, in px²; None fixes that at 1, as
+            PDC-Net does.
+        context_layers: how often the features at stride 16 attend to each other.
         train_backbone: whether the pyramid's own weights are trained too.
     """
 
@@ -43,6 +47,8 @@ class PDCNetLite(keras.Model):
         decoder_channels: tuple[tuple[int, ...], ...] = ((128, 96, 96), (96, 80, 64), (64, 48, 48)),
         radius: int = 4,
         maximum_variance: float = 256.0**2,
+        least_first_variance: float | None = 0.01,
+        context_layers: int = 2,
         train_backbone: bool = True,
         **kwargs,
     ):
@@ -51,20 +57,28 @@ class PDCNetLite(keras.Model):
         self.decoder_channels = tuple(tuple(channels) for channels in decoder_channels)
         self.radius = radius
         self.maximum_variance = maximum_variance
+        self.least_first_variance = least_first_variance
+        self.context_layers = context_layers
         self.train_backbone = train_backbone
 
-        self.mixture = LaplaceMixture(maximum_variance=maximum_variance)
+        self.mixture = LaplaceMixture(
+            maximum_variance=maximum_variance, least_first_variance=least_first_variance
+        )
         self.pyramid = efficientnet_lite0_pyramid()
         self.pyramid.trainable = train_backbone
         self.projections = [
             keras.layers.Conv2D(channels, 1, name=f"projection_{stride}")
             for stride, channels in zip(_STRIDES, self.projection_channels, strict=True)
         ]
+        self.context = [
+            ContextLayer(self.projection_channels[0], name=f"context_{i}")
+            for i in range(context_layers)
+        ]
         self.normalise = UnitMeanSquare(name="normalise")
         self.global_matching = GlobalMatching(name="global_matching")
         self.correlation = WarpedCorrelation(radius, name="correlation")
         self.decoders = [
-            LevelDecoder(channels, name=f"decoder_{stride}")
+            LevelDecoder(channels, self.mixture.free_variances, name=f"decoder_{stride}")
             for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
         ]
 
@@ -90,10 +104,10 @@ class PDCNetLite(keras.Model):
                 f"Expected images with sides divisible by {self.stride} and of at least "
                 f"{self.minimum_size} px. Received: {inputs['target'].shape}"
             )
-        targets, sources = self._features(inputs["target"]), self._features(inputs["source"])
+        targets, sources = self._features(inputs["target"], inputs["source"])
         matched, certainty, matching = self.global_matching(targets[0], sources[0])
         flow, state = matched * _STRIDES[0], None
-        raw = tf.concat([tf.ones_like(certainty[..., :1]) * 6.0, tf.zeros_like(flow)], axis=-1)
+        raw = self._initial_raw(flow)
         levels = []
         for stride, target, source, decoder in zip(
             _STRIDES, targets, sources, self.decoders, strict=True
@@ -128,22 +142,37 @@ class PDCNetLite(keras.Model):
             "decoder_channels": self.decoder_channels,
             "radius": self.radius,
             "maximum_variance": self.maximum_variance,
+            "least_first_variance": self.least_first_variance,
+            "context_layers": self.context_layers,
             "train_backbone": self.train_backbone,
         }
 
-    def _features(self, image) -> list[tf.Tensor]:
-        """Returns the projected features, coarse to fine."""
-        pyramid = self.pyramid(image)
-        return [
-            self.normalise(projection(features))
-            for projection, features in zip(self.projections, reversed(pyramid), strict=True)
-        ]
+    def _features(self, *images) -> list[list[tf.Tensor]]:
+        """Returns for each of two images its projected features, coarse to fine."""
+        first, second = (
+            [
+                projection(features)
+                for projection, features in zip(
+                    self.projections, reversed(self.pyramid(image)), strict=True
+                )
+            ]
+            for image in images
+        )
+        for layer in self.context:
+            first[0], second[0] = layer(first[0], second[0]), layer(second[0], first[0])
+        return [[self.normalise(features) for features in pyramid] for pyramid in (first, second)]
+
+    def _initial_raw(self, flow) -> tf.Tensor:
+        """Returns raw variances and logits of a first guess that is 20 px off or more."""
+        free = self.mixture.free_variances
+        values = tf.constant([0.0] * (free - 1) + [6.0, 0.0, 0.0])
+        return tf.zeros_like(flow[..., :1]) + values
 
     def _level(self, flow, raw) -> dict[str, tf.Tensor]:
         return {
             "flow": flow,
-            "log_variance": self.mixture.constrain(raw[..., :1]),
-            "logits": raw[..., 1:],
+            "log_variance": self.mixture.constrain(raw[..., :-2]),
+            "logits": raw[..., -2:],
         }
 
 
@@ -153,11 +182,13 @@ class LevelDecoder(keras.layers.Layer):
 
     Attributes:
         channels: of its convolutions, one 1x1, then 3x3 ones, each normalised over the batch.
+        free_variances: of the mixture.
     """
 
-    def __init__(self, channels: tuple[int, ...], **kwargs):
+    def __init__(self, channels: tuple[int, ...], free_variances: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
+        self.free_variances = free_variances
         self.convolutions = [
             keras.layers.Conv2D(
                 n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}"
@@ -174,7 +205,7 @@ class LevelDecoder(keras.layers.Layer):
         ]
         # Near zero: the untrained network answers with the global match.
         self.correction = keras.layers.Conv2D(
-            5,
+            4 + free_variances,
             3,
             padding="same",
             dtype="float32",
@@ -191,7 +222,7 @@ class LevelDecoder(keras.layers.Layer):
 
         Returns:
             The hidden state [batch, height, width, channels[-1]], and the correction, float32
-            [batch, height, width, 5]: flow in cells, raw log-variance, two logits.
+            [batch, height, width, 4 + free_variances]: flow in cells, raw log-variances, logits.
         """
         x = tf.concat([tf.cast(part, self.compute_dtype) for part in evidence], axis=-1)
         for convolution, normalise in zip(self.convolutions, self.normalisations, strict=True):
@@ -199,4 +230,8 @@ class LevelDecoder(keras.layers.Layer):
         return x, self.correction(x)
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "free_variances": self.free_variances,
+        }

@@ -35,6 +35,8 @@ def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
         config.level_weights,
         config.resolution,
         config.reduction,
+        batch.get("unmatched") if config.unmatched_weight else None,
+        config.unmatched_weight,
     )
     if "matching" in output:
         loss += config.matching_weight * matching_likelihood(output["matching"], flow, mask)
