@@ -46,6 +46,7 @@ def refused(capsys, tmp_path):
         assert captured.out == ""
         error = captured.err.splitlines()[-1]
         assert error.startswith("tfdense: error: ")
+        assert not (tmp_path / "out").exists()
         assert "Traceback" not in captured.err
         return error
 
@@ -97,7 +98,7 @@ def test_option_out_of_range(refused, run_folder, photo, option, value, expected
 
 
 def test_output_that_cannot_be_a_folder(photo, capsys):
-    for output in (photo, photo / "below"):
+    for output in (photo, photo / "below", photo / "further" / "below"):
         assert main(["match", str(photo), str(photo), "-o", str(output)]) == 2
         assert f"Cannot write to {output}: " in capsys.readouterr().err
 

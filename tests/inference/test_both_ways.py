@@ -5,7 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+import tfdense
+from tfdense.cli import main
 from tfdense.errors import InputError
+from tfdense.images import write_image
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
@@ -95,26 +98,49 @@ def test_checks_need_the_other_direction(affine_match, check):
         one_way.matches(**check)
 
 
+class Shift:
+    """Sees a brighter image 4 px to the right of a darker one, which is 4 or 6 px to the left."""
+
+    mixture = LaplaceMixture(maximum_variance=1e4)
+
+    def working_size(self, height, width):
+        return height, width
+
+    def run(self, source, target):
+        flow = np.zeros((*target.shape[:2], 2), np.float32)
+        flow[..., 0] = 4 if source.mean() > target.mean() else -4
+        if source.mean() < target.mean():
+            flow[12:, :, 0] = -6
+        return {"flow": flow, "log_variance": flow * 0, "logits": flow * 0}
+
+
+_DARK, _BRIGHT = np.full((20, 30, 3), 50, np.uint8), np.full((20, 30, 3), 200, np.uint8)
+
+
 def test_matcher_matches_both_ways():
-    class Shift:
-        """Sees a brighter image 4 px to the right of a darker one."""
-
-        mixture = LaplaceMixture(maximum_variance=1e4)
-
-        def working_size(self, height, width):
-            return height, width
-
-        def run(self, source, target):
-            shift = 4.0 if source.mean() > target.mean() else -4.0
-            flow = np.zeros((*target.shape[:2], 2), np.float32)
-            flow[..., 0] = shift
-            return {"flow": flow, "log_variance": flow * 0, "logits": flow * 0}
-
-    dark, bright = np.full((20, 30, 3), 50, np.uint8), np.full((20, 30, 3), 200, np.uint8)
-    assert Matcher(Shift()).match(bright, dark).reverse is None
-    match = Matcher(Shift()).match(bright, dark, radius=2.0, both_ways=True)
+    assert Matcher(Shift()).match(_BRIGHT, _DARK).reverse is None
+    match = Matcher(Shift()).match(_BRIGHT, _DARK, radius=2.0, both_ways=True)
     np.testing.assert_array_equal(match.flow[..., 0], 4)
-    np.testing.assert_array_equal(match.reverse.flow[..., 0], -4)
+    np.testing.assert_array_equal(match.reverse.flow[:12, :, 0], -4)
     assert match.reverse.source is match.target and match.reverse.target is match.source
     assert match.reverse.radius == 2.0
-    assert (match.cycle_error()[:, :26] == 0).all() and np.isinf(match.cycle_error()[:, 26:]).all()
+    error = match.cycle_error()
+    assert (error[:12, :26] == 0).all() and (error[12:, :26] == 2).all()
+    assert np.isinf(error[:, 26:]).all()
+
+
+@pytest.mark.parametrize(("radius", "share"), [("0.6", 12 * 26 / 600), ("0.7", 26 / 30)])
+def test_the_command_line_counts_what_returns(monkeypatch, tmp_path, capsys, radius, share):
+    monkeypatch.setattr(tfdense, "load", lambda *arguments: Matcher(Shift()))
+    for name, image in (("bright.png", _BRIGHT), ("dark.png", _DARK)):
+        write_image(tmp_path / name, image)
+    paths = [str(tmp_path / name) for name in ("bright.png", "dark.png", "out")]
+    arguments = ["match", *paths[:2], "-o", paths[2], "--radius", radius]
+    assert main([*arguments, "--both-ways"]) == 0
+    limit = f"{3 * float(radius):.3g} px"
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.endswith(f": 100.0% of the target, of which {share:.1%} return to within {limit}")
+    with np.load(tmp_path / "out" / "match.npz") as arrays:
+        assert np.mean(arrays["cycle_error"] <= 3 * float(radius)) == pytest.approx(share)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(": 100.0% of the target")

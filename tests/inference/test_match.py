@@ -1,5 +1,7 @@
 """The answer of a matcher: selection of matches, variance and files."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -123,6 +125,27 @@ def test_save_writes_every_file_and_keeps_others(random_match, tmp_path):
     for name in pictures[1:]:
         picture = cv2.imread(str(folder / name))
         assert min(picture.shape[:2]) > 300 and picture.std() > 10
+
+
+def test_save_shows_what_does_not_return_as_not_matched(tmp_path):
+    confidence = np.random.default_rng(2).uniform(0.2, 0.57, (40, 50))
+    there = np.full((40, 50, 2), [0, -2], np.float32)
+    back = -there
+    back[:, :20] += [3, 4]  # 5 px off
+    match = _match(confidence, there)
+    match = dataclasses.replace(match, reverse=_match(confidence, back))
+    cycle_error = np.tile(np.where(np.arange(50) < 20, 5.0, 0.0), (40, 1))
+    cycle_error[:2] = np.inf
+    paths = match.save(tmp_path / "checked", cycle=4.0)
+    with np.load(paths[0]) as arrays:
+        np.testing.assert_allclose(arrays["cycle_error"], cycle_error, atol=1e-5)
+        np.testing.assert_array_equal(arrays["confidence"], match.confidence)
+    unsure = dataclasses.replace(match, confidence=np.where(cycle_error > 4, 0, match.confidence))
+    unsure.save(tmp_path / "unsure")
+    match.save(tmp_path / "unchecked")
+    for path in paths[4:]:  # confidence, matches and overview, as PNG
+        assert path.read_bytes() == (tmp_path / "unsure" / path.name).read_bytes()
+        assert path.read_bytes() != (tmp_path / "unchecked" / path.name).read_bytes()
 
 
 def test_save_to_a_file_is_refused(random_match, tmp_path):

@@ -1,5 +1,7 @@
 """What can be refused before a network is loaded."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,39 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
             f"in px. Received: {matrix}"
         )
     return values
+
+
+def key_points(role: str, points) -> np.ndarray:
+    """Returns the (x, y) of key points as float64 [count, 2].
+
+    Raises:
+        InputError: if they are no such array of finite numbers.
+    """
+    try:
+        values = np.array(points, np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
+        raise InputError(
+            f"Expected the key points of the {role} to be finite (x, y), [count, 2]. "
+            f"Received: {np.shape(values) if values.size else points}"
+        )
+    return values
+
+
+def check_writable(path: str | Path) -> None:
+    """Checks that a folder exists, or can be made, without making it.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    ancestors = (Path(path).absolute(), *Path(path).absolute().parents)
+    # Unlike the method of a path, it answers for what may not be looked into too.
+    existing = next(folder for folder in ancestors if os.path.lexists(folder))
+    if not existing.is_dir():
+        raise InputError(f"Cannot write to {path}: {os.strerror(errno.ENOTDIR)}.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write to {path}: {os.strerror(errno.EACCES)}.")
 
 
 def output_folder(path: str | Path) -> Path:

@@ -3,13 +3,18 @@
 import argparse
 import time
 
+import numpy as np
+
 import tfdense
 from tfdense.errors import InputError
-from tfdense.inference.checks import image_to_match, output_folder
+from tfdense.inference.checks import check_writable, image_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS
 from tfdense.startup import import_tensorflow
+
+# What a match may miss when it leads to the source and back: errors of both directions add up.
+_CYCLE_RADII = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "least 1)",
     )
     parser.add_argument(
+        "--both-ways",
+        action="store_true",
+        help="also match back, and count as matched only what returns to within "
+        f"{_CYCLE_RADII} R px (takes twice as long)",
+    )
+    parser.add_argument(
         "--threshold",
         type=float,
         default=DEFAULT_THRESHOLD,
@@ -67,21 +78,27 @@ def run(arguments: argparse.Namespace) -> int:
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source = image_to_match("source", arguments.source)
     target = image_to_match("target", arguments.target)
-    folder = output_folder(arguments.output)
+    check_writable(arguments.output)
 
     import_tensorflow()
     matcher = tfdense.load(arguments.model, arguments.max_side, arguments.mode, arguments.setting)
     start = time.perf_counter()
-    match = matcher.match(source, target, arguments.radius)
+    match = matcher.match(source, target, arguments.radius, arguments.both_ways)
     milliseconds = 1000 * (time.perf_counter() - start)
-    share = (match.confidence >= arguments.threshold).mean()
-    paths = match.save(folder, arguments.threshold)
+    confident = match.confidence >= arguments.threshold
+    cycle, returning = None, ""
+    if arguments.both_ways:
+        # The way back ends in the target, whose pixels the radius of the way back is in.
+        cycle = _CYCLE_RADII * match.reverse.radius
+        share = np.mean(match.cycle_error()[confident] <= cycle) if confident.any() else 0.0
+        returning = f", of which {share:.1%} return to within {cycle:.3g} px"
+    paths = match.save(arguments.output, arguments.threshold, cycle)
     print(
         f"source {_size(match.source)}, target {_size(match.target)}: "
         f"matched in {milliseconds:.0f} ms, preparation of the network included\n"
         f"confidence >= {arguments.threshold:g} at R = {match.radius:.3g} px: "
-        f"{share:.1%} of the target\n"
-        f"wrote to {folder}: {', '.join(path.name for path in paths)}"
+        f"{confident.mean():.1%} of the target{returning}\n"
+        f"wrote to {arguments.output}: {', '.join(path.name for path in paths)}"
     )
     return 0
 

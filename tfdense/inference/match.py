@@ -6,19 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfdense import visualize
 from tfdense.errors import InputError
-from tfdense.files import replacing
-from tfdense.flow_files import write_flow
-from tfdense.images import write_image
-from tfdense.inference.checks import camera_matrix, output_folder
+from tfdense.inference.checks import camera_matrix, key_points
+from tfdense.inference.keypoints import KeypointMatches, match_keypoints
+from tfdense.inference.saving import save_match
+from tfdense.inference.spreading import best_spread
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
 
 # A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
 # component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
 DEFAULT_THRESHOLD = 0.1
 
-_DRAWN_MATCHES = 120
 # Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
 _FITTED_MATCHES = 5000
 
@@ -117,28 +115,48 @@ class Match:
         if n is not None and n < 1:
             raise InputError(f"Expected the number of matches to be positive. Received: {n}")
         positions = self.positions()
-        accepted = _is_inside(positions, self.source) & (self.confidence >= threshold)
-        if cycle is not None:
-            accepted &= self.cycle_error() <= cycle
+        accepted = self._accepted(threshold, cycle) & _is_inside(positions, self.source)
         if mutual:
             accepted[accepted] = self._is_mutual(positions[accepted], np.argwhere(accepted))
-        candidates = np.where(accepted, self.confidence, -1)
-        count = np.count_nonzero(candidates >= 0)
-        if n is not None and count > n:
-            # A cell holds at most side² candidates, so that at least n cells hold one.
-            rows, columns = _best_of_cells(candidates, side=int((count / n) ** 0.5))
-            # Where many are equally confident, the rows further down must not be left out.
-            shuffled = np.random.default_rng(0).permutation(len(rows))
-            rows, columns = rows[shuffled], columns[shuffled]
-        else:
-            rows, columns = np.nonzero(candidates >= 0)
-        order = np.argsort(-candidates[rows, columns], kind="stable")[:n]
-        rows, columns = rows[order], columns[order]
+        rows, columns = best_spread(np.where(accepted, self.confidence, -1), n)
         return Matches(
             positions[rows, columns],
             np.stack([columns, rows], axis=-1).astype(np.float32),
             self.confidence[rows, columns],
         )
+
+    def keypoints(
+        self,
+        source,
+        target,
+        threshold: float = DEFAULT_THRESHOLD,
+        distance: float | None = None,
+        cycle: float | None = None,
+    ) -> KeypointMatches:
+        """Matches key points that a detector found in each image.
+
+        The flow at the pixel of a target's key point takes it to a place in the source; it is
+        matched with the source's key point next to that place. Several may share one of the source.
+
+        Args:
+            source, target: the key points' (x, y), in px, [count, 2] each.
+            threshold: the least confidence at the target's pixel.
+            distance: the largest from the place to the source's key point, in px of the source;
+                None takes three times the radius of the confidence, the authors' 3 px of what the
+                network sees.
+            cycle: the largest `cycle_error` at the target's pixel; None does not check it.
+
+        Returns:
+            Which of the target's key points are matched with which of the source's.
+
+        Raises:
+            InputError: if the key points are no such arrays, the distance is not positive, or the
+                check needs the match of the other direction and there is none.
+        """
+        distance = self._distance(distance, 3 * self.radius)
+        source, target = key_points("source", source), key_points("target", target)
+        accepted = self._accepted(threshold, cycle)
+        return match_keypoints(self.flow, self.confidence, accepted, source, target, distance)
 
     def homography(
         self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
@@ -162,7 +180,7 @@ class Match:
         """
         # The places in the target are exact, those in the source were found: errors are there.
         matches = self._spread_matches(threshold).swap()
-        homography = fit_homography(matches, self._distance(distance))
+        homography = fit_homography(matches, self._distance(distance, self.radius))
         return None if homography is None else homography.swap()
 
     def pose(
@@ -191,7 +209,13 @@ class Match:
             InputError: if a matrix is not that of a camera, or the distance is not positive.
         """
         cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
-        return fit_pose(self._spread_matches(threshold), *cameras, self._distance(distance))
+        distance = self._distance(distance, self.radius)
+        return fit_pose(self._spread_matches(threshold), *cameras, distance)
+
+    def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
+        """Where the confidence, and the cycle if it is checked, say that there is a match."""
+        accepted = self.confidence >= threshold
+        return accepted if cycle is None else accepted & (self.cycle_error() <= cycle)
 
     def _is_mutual(self, places: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Whether places (x, y) in the source lead back to the target's pixels (row, column)."""
@@ -211,17 +235,24 @@ class Match:
         chosen = np.random.default_rng(0).permutation(count)[:_FITTED_MATCHES]
         return matches.select(np.sort(chosen))
 
-    def _distance(self, distance: float | None) -> float:
+    @staticmethod
+    def _distance(distance: float | None, default: float) -> float:
         if distance is None:
-            return self.radius
+            return default
         if not distance > 0:
             raise InputError(f"Expected a positive distance. Received: {distance}")
         return distance
 
-    def save(self, folder: str | Path, threshold: float = DEFAULT_THRESHOLD) -> list[Path]:
+    def save(
+        self,
+        folder: str | Path,
+        threshold: float = DEFAULT_THRESHOLD,
+        cycle: float | None = None,
+    ) -> list[Path]:
         """Writes the flow, the confidence and pictures of them.
 
-        - ``match.npz``: the arrays flow, confidence and radius.
+        - ``match.npz``: the arrays flow, confidence and radius; of a match made with
+          ``both_ways=True`` also cycle_error.
         - ``flow.flo``: the flow in Middlebury's format.
         - ``warp.png``: the source pulled to the target, at the target's size.
         - ``flow.png``, ``confidence.png``: in colours, with a legend.
@@ -233,41 +264,17 @@ class Match:
         Args:
             folder: is made if it does not exist.
             threshold: the least confidence of what the pictures show as matched.
+            cycle: the largest `cycle_error` of that, beyond which the pictures show a confidence
+                of 0; None does not check it.
 
         Returns:
             The paths of the files.
 
         Raises:
-            InputError: if the folder cannot be made.
+            InputError: if the folder cannot be made, or the check needs the match of the other
+                direction and there is none.
         """
-        folder = output_folder(folder)
-        warped = self.warp()
-        matches = self.matches(_DRAWN_MATCHES, threshold)
-        pictures = {
-            "warp.png": warped,
-            "flow.png": visualize.flow_picture(self.flow, self.confidence, threshold),
-            "confidence.png": visualize.confidence_picture(self.confidence, self.radius, threshold),
-            "matches.png": visualize.matches_picture(
-                self.source, self.target, matches.source, matches.target
-            ),
-            "overview.png": visualize.overview(
-                self.source,
-                self.target,
-                warped,
-                self.flow,
-                self.confidence,
-                matches.source,
-                matches.target,
-                self.radius,
-                threshold,
-            ),
-        }
-        with replacing(folder / "match.npz") as temporary:
-            np.savez(temporary, flow=self.flow, confidence=self.confidence, radius=self.radius)
-        write_flow(folder / "flow.flo", self.flow)
-        for name, picture in pictures.items():
-            write_image(folder / name, picture)
-        return [folder / name for name in ("match.npz", "flow.flo", *pictures)]
+        return save_match(self, folder, threshold, cycle)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
@@ -280,16 +287,3 @@ def _pixels(image: np.ndarray) -> np.ndarray:
 def _is_inside(positions: np.ndarray, image: np.ndarray) -> np.ndarray:
     limit = np.array(image.shape[1::-1], np.float32) - 1
     return ((positions >= 0) & (positions <= limit)).all(axis=-1)
-
-
-def _best_of_cells(values: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns row and column of the largest value of each square cell that has one >= 0."""
-    height, width = values.shape
-    padded = np.pad(values, ((0, -height % side), (0, -width % side)), constant_values=-1)
-    cells = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side)
-    cells = cells.swapaxes(1, 2).reshape(-1, side * side)
-    best = cells.argmax(axis=-1)
-    cell = np.flatnonzero(cells[np.arange(len(cells)), best] >= 0)
-    row, column = np.divmod(cell, padded.shape[1] // side)
-    row_in_cell, column_in_cell = np.divmod(best[cell], side)
-    return row * side + row_in_cell, column * side + column_in_cell

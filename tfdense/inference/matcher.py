@@ -66,7 +66,7 @@ class Matcher:
         """What the log-variances and logits of its matches are parameters of."""
         return self._backend.mixture
 
-    def match(self, source, target, radius: float | None = 1.0, both_ways: bool = False) -> Match:
+    def match(self, source, target, radius: float | None = None, both_ways: bool = False) -> Match:
         """Finds for every pixel of the target its place in the source.
 
         Args:
@@ -74,7 +74,8 @@ class Matcher:
                 0..255, uint8 or floating; their sizes may differ.
             radius: R of the confidence, in px of the source. None takes one pixel of the source
                 as the network sees it, but at least 1: of a photo that is shrunk six times the
-                place is known to some six pixels, and P_1 is small everywhere.
+                place is known to some six pixels, and P_1 is small everywhere. `Match.radius`
+                says what was taken.
             both_ways: also matches the source's pixels in the target, which takes as long again:
                 `Match.reverse`, for the checks that need it.
 
