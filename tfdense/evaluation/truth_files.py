@@ -1,11 +1,17 @@
-"""Files that ground truth is published in: homographies and other numbers as text, 16-bit PNG."""
+"""Files that ground truth is published in: flows, disparities, homographies, other numbers."""
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tfdense.errors import InputError
+from tfdense.flow_files import read_flow
+
+# What a flow holds where it is unknown is larger than this, or no number.
+_UNKNOWN = 1e9
+_PFM_HEADER = re.compile(rb"(PF|Pf)\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s")
 
 
 def read_homography(path: Path) -> np.ndarray:
@@ -18,6 +24,75 @@ def read_homography(path: Path) -> np.ndarray:
     if matrix.shape != (3, 3) or np.linalg.det(matrix) == 0:
         raise InputError(f"{path} holds no homography: expected 3 rows of 3, of full rank.")
     return matrix
+
+
+def read_flow_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a flow in the format that the file's suffix names.
+
+    - ``.flo``: Middlebury's, see `tfdense.flow_files`.
+    - ``.pfm``: portable float map of three channels, (dx, dy) and one that is not used, as the
+      Scene Flow data sets have it.
+    - ``.npy``: a NumPy array [height, width, 2].
+    - ``.png``: KITTI's, see `read_kitti_flow`.
+
+    Returns:
+        The flow (dx, dy) in px, float32 [height, width, 2], and where it is known, boolean
+        [height, width]: where both are finite and none beyond 1e9.
+
+    Raises:
+        InputError: if the file is missing, of another format, or holds no flow.
+    """
+    if path.suffix == ".png":
+        return read_kitti_flow(path)
+    readers = {".flo": read_flow, ".pfm": read_pfm, ".npy": _read_array}
+    if path.suffix not in readers:
+        raise InputError(f"Expected a flow as .flo, .pfm, .npy or .png. Received: {path}")
+    flow = readers[path.suffix](path)
+    channels = 3 if path.suffix == ".pfm" else 2
+    if flow.ndim != 3 or flow.shape[-1] != channels:
+        raise InputError(
+            f"{path} holds no flow: expected [height, width, {channels}]. Received: {flow.shape}"
+        )
+    flow = flow[..., :2].astype(np.float32)
+    # Of what is no number, no comparison is true.
+    return flow, (np.abs(flow) < _UNKNOWN).all(axis=-1)
+
+
+def read_pfm(path: Path) -> np.ndarray:
+    """Reads a portable float map; its scale says only in which order the bytes are.
+
+    Returns:
+        float32 [height, width, 3], or [height, width] if it has one channel.
+
+    Raises:
+        InputError: if the file is missing, is no such map or is cut short.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    content = path.read_bytes()
+    header = _PFM_HEADER.match(content)
+    if header is None:
+        raise InputError(f"{path} is no portable float map: expected a file that begins with PF.")
+    kind, width, height, scale = header.groups()
+    shape = (int(height), int(width)) + ((3,) if kind == b"PF" else ())
+    if len(content) - header.end() != 4 * np.prod(shape):
+        raise InputError(f"{path} does not hold the {int(width)}x{int(height)} px that it states.")
+    order = "<f4" if scale.startswith(b"-") else ">f4"
+    # The lowest row comes first.
+    values = np.frombuffer(content, order, offset=header.end()).reshape(shape)[::-1]
+    return values.astype(np.float32)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        values = np.load(path)
+    except (ValueError, OSError, EOFError):
+        raise InputError(f"{path} is not an array that NumPy can read.") from None
+    if not np.issubdtype(values.dtype, np.floating):
+        raise InputError(f"Expected {path} to hold floating numbers. Received: {values.dtype}")
+    return values
 
 
 def read_kitti_flow(path: Path) -> tuple[np.ndarray, np.ndarray]:

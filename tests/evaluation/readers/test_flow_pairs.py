@@ -1,0 +1,131 @@
+"""Pairs with a dense flow or a disparity, each from a tiny made-up copy of the layout."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense.errors import InputError
+from tfdense.evaluation.readers import read_pairs
+from tfdense.flow_files import write_flow
+
+HEIGHT, WIDTH = 18, 24
+
+
+def test_stored_flow(tmp_path, write_images):
+    write_images(tmp_path / "a", ["source.png", "target.png"])
+    flow = np.full((HEIGHT, WIDTH, 2), np.nan, np.float32)
+    flow[2, 3] = 4, 5
+    np.save(tmp_path / "a" / "flow.npy", flow)
+    (pair,) = read_pairs("flow", tmp_path)
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+    assert (pair.points.tolist(), pair.true_flow.tolist()) == ([[3, 2]], [[4, 5]])
+
+
+def test_middlebury_flow(tmp_path, write_images):
+    write_images(tmp_path / "Grove", ["frame11.png", "frame10.png"])
+    flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    flow[2, 3] = 4, 5
+    flow[0] = 1.666e9
+    write_flow(tmp_path / "Grove" / "flow10.flo", flow)
+    (pair,) = read_pairs("middlebury-flow", tmp_path)
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+    assert len(pair.points) == (HEIGHT - 1) * WIDTH
+    ((row,),) = np.nonzero(pair.true_flow.any(axis=-1))
+    np.testing.assert_allclose((pair.points[row], pair.true_flow[row]), [(3, 2), (4, 5)])
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "flows", "masks"),
+    [
+        ("sintel-clean", "clean/alley", "flow/alley", ["invalid/alley"]),
+        ("sintel-final", "final/alley", "flow/alley", ["invalid/alley"]),
+        ("sintel-sample", "alley", "alley/gt", ["alley/gt/invalid", "alley/gt/occlusions"]),
+    ],
+)
+def test_sintel(tmp_path, write_images, name, frames, flows, masks):
+    write_images(tmp_path / frames, ["frame_0007.png", "frame_0008.png"])
+    for number, folder in enumerate(masks):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[number] = 255
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "frame_0007.png"), mask)
+    write_flow(tmp_path / flows / "frame_0007.flo", np.full((HEIGHT, WIDTH, 2), 3.0))
+    (pair,) = read_pairs(name, tmp_path)
+    assert pair.name == "alley-7"
+    # From frame t, the target, to t + 1.
+    assert (pair.source.mean(), pair.target.mean()) == (20, 10)
+    assert set(pair.points[:, 1]) == set(range(len(masks), HEIGHT))
+    np.testing.assert_array_equal(pair.true_flow, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "images"), [("kitti-2012", "colored_0"), ("kitti-2015", "image_2")]
+)
+def test_kitti(tmp_path, write_images, name, images):
+    write_images(tmp_path / images, ["000003_11.png", "000003_10.png"])
+    encoded = np.zeros((HEIGHT, WIDTH, 3), np.uint16)
+    encoded[5, 6] = 1, 2**15 - 96, 2**15 + 640  # blue, green, red: valid, v, u
+    (tmp_path / "flow_occ").mkdir()
+    cv2.imwrite(str(tmp_path / "flow_occ" / "000003_10.png"), encoded)
+    (pair,) = read_pairs(name, tmp_path)
+    assert pair.name == "000003"
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+    np.testing.assert_allclose(pair.points, [[6, 5]])
+    np.testing.assert_allclose(pair.true_flow, [[10.0, -1.5]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tss(tmp_path, write_images, channels):
+    folder = tmp_path / "JODS" / "car_1"
+    write_images(folder, ["image1.png"], height=20, width=30)
+    write_images(folder, ["unused.png", "image2.png"], height=40, width=16)
+    flow, mask = np.full((20, 30, 2), 1e10), np.zeros((20, 30, channels), np.uint8)
+    flow[:2] = 3, 1
+    mask[1:3] = 255  # of the foreground, one row has a flow
+    write_flow(folder / "flow1.flo", flow)
+    cv2.imwrite(str(folder / "mask1.png"), mask)
+    write_flow(folder / "flow2.flo", np.full((40, 16, 2), -3.0))
+    cv2.imwrite(str(folder / "mask2.png"), np.full((40, 16), 255, np.uint8))
+
+    first, second = read_pairs("tss", tmp_path)
+    assert (first.name, second.name) == ("JODS-car_1-1", "JODS-car_1-2")
+    assert (first.source[0, 0, 0], first.target[0, 0, 0]) == (20, 10)
+    assert (second.source[0, 0, 0], second.target[0, 0, 0]) == (10, 20)
+    # 0.05 of the longer side of the source: 40x16 and 20x30.
+    assert (first.tolerance, second.tolerance) == (2.0, 1.5)
+    assert first.points.tolist() == [[x, 1] for x in range(30)]
+    np.testing.assert_array_equal(first.true_flow, [[3, 1]] * 30)
+    assert len(second.points) == 40 * 16
+    for pair in (first, second):
+        assert pair.source.shape == pair.target.shape == (40, 30, 3)
+    assert not first.source[:, 16:].any()
+    assert not first.target[20:].any()
+
+
+def test_middlebury_stereo(tmp_path, write_images):
+    write_images(tmp_path / "teddy", ["im6.png", "im2.png"])
+    disparity = np.zeros((HEIGHT, WIDTH), np.uint8)
+    disparity[1, 20] = 50
+    cv2.imwrite(str(tmp_path / "teddy" / "disp2.png"), disparity)
+    (pair,) = read_pairs("middlebury-stereo", tmp_path)
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+    np.testing.assert_allclose(pair.points, [[20, 1]])
+    np.testing.assert_allclose(pair.true_flow, [[-12.5, 0]])
+
+
+def test_middlebury_2014(tmp_path, write_images):
+    write_images(tmp_path / "Piano", ["im1.png", "im0.png"])
+    disparity = np.full((HEIGHT, WIDTH), np.inf, np.float32)
+    disparity[1, 20] = 12.5
+    cv2.imwrite(str(tmp_path / "Piano" / "disp0.pfm"), disparity)
+    (pair,) = read_pairs("middlebury-2014", tmp_path)
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+    np.testing.assert_allclose(pair.points, [[20, 1]])
+    np.testing.assert_allclose(pair.true_flow, [[-12.5, 0]])
+
+
+def test_a_disparity_has_one_channel(tmp_path, write_images):
+    write_images(tmp_path / "Piano", ["im1.png", "im0.png"])
+    cv2.imwrite(str(tmp_path / "Piano" / "disp0.pfm"), np.ones((4, 4, 3), np.float32))
+    with pytest.raises(InputError, match=r"disp0\.pfm is no disparity"):
+        next(read_pairs("middlebury-2014", tmp_path))

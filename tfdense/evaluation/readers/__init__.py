@@ -1,0 +1,169 @@
+"""Public data sets as pairs with ground truth, each read from the layout it is published in.
+
+A reader takes the folder of the data set and yields an `EvaluationPair` after another. The target
+is the image at whose pixels the ground truth is given.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tfdense.errors import InputError
+from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.evaluation.photo_pairs import synthetic_pairs, unrelated_pairs
+from tfdense.evaluation.readers.flow import (
+    kitti_pairs,
+    middlebury_flow_pairs,
+    sintel_pairs,
+    sintel_sample_pairs,
+    stored_flow_pairs,
+    tss_pairs,
+)
+from tfdense.evaluation.readers.homography import hpatches_pairs, stored_homography_pairs
+from tfdense.evaluation.readers.points import stored_points_pairs, table_pairs
+from tfdense.evaluation.readers.pose import camera_pairs, listed_pairs
+from tfdense.evaluation.readers.stereo import middlebury_2014_pairs, middlebury_stereo_pairs
+from tfdense.evaluation.readers.tracks import eth3d_pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set's reader and what it expects.
+
+    Attributes:
+        read: yields the pairs below a folder.
+        marker: a pattern, relative to the folder, of which at least one file exists.
+        layout: of the folder, for people.
+    """
+
+    read: Callable[[Path], Iterator[EvaluationPair]]
+    marker: str
+    layout: str
+
+
+def read_pairs(name: str, folder: str | Path) -> Iterator[EvaluationPair]:
+    """Checks the folder of a data set and reads it.
+
+    Args:
+        name: a key of `DATASETS`.
+        folder: where the data set is.
+
+    Returns:
+        An iterator over the pairs, in a fixed order; each is read when its turn comes.
+
+    Raises:
+        InputError: if there is no such data set, the folder has another layout, or, while
+            iterating, a file is missing or broken.
+    """
+    if name not in DATASETS:
+        raise InputError(f"There is no data set {name!r}. Expected one of {', '.join(DATASETS)}.")
+    dataset, folder = DATASETS[name], Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}. Expected {dataset.layout}.")
+    if not any(folder.glob(dataset.marker)):
+        raise InputError(
+            f"{folder} holds no {dataset.marker}. Expected for {name}: {dataset.layout}."
+        )
+    return dataset.read(folder)
+
+
+_IMAGES = "PAIR/source.jpg, target.jpg (or .png)"
+_TABLE = "its rows name two images, below this folder, and the matches between them"
+_LIST = "its rows name two images, below this folder, their cameras and relative pose"
+
+DATASETS = {
+    "homography": Dataset(
+        stored_homography_pairs,
+        "*/H_target_to_source.txt",
+        f"{_IMAGES}, H_target_to_source.txt (3 rows of 3)",
+    ),
+    **{
+        name: Dataset(
+            partial(hpatches_pairs, side=side),
+            "v_*/1.ppm",
+            "v_SCENE/1.ppm to 6.ppm and H_1_2 to H_1_6",
+        )
+        for name, side in (("hpatches", None), ("hpatches-240", 240))
+    },
+    "flow": Dataset(
+        stored_flow_pairs,
+        "*/flow.*",
+        f"{_IMAGES}, flow.flo, .pfm, .npy or .png (as KITTI's)",
+    ),
+    "middlebury-flow": Dataset(
+        middlebury_flow_pairs, "*/flow10.flo", "SCENE/frame10.png, frame11.png, flow10.flo"
+    ),
+    **{
+        f"sintel-{rendering}": Dataset(
+            partial(sintel_pairs, rendering=rendering),
+            "flow/*/frame_*.flo",
+            f"the training folder with {rendering}/SCENE/frame_NNNN.png, flow/SCENE/*.flo and "
+            "invalid/SCENE/*.png",
+        )
+        for rendering in ("clean", "final")
+    },
+    "sintel-sample": Dataset(
+        sintel_sample_pairs,
+        "*/gt/frame_*.flo",
+        "SCENE/frame_NNNN.png and gt/frame_NNNN.flo, gt/invalid/frame_NNNN.png and "
+        "gt/occlusions/frame_NNNN.png, which is left out too; as OpenCV's samples have it",
+    ),
+    **{
+        name: Dataset(
+            partial(kitti_pairs, images=images),
+            "flow_occ/*_10.png",
+            f"the training folder with {images}/NNNNNN_10.png, NNNNNN_11.png and "
+            "flow_occ/NNNNNN_10.png",
+        )
+        for name, images in (("kitti-2012", "colored_0"), ("kitti-2015", "image_2"))
+    },
+    "tss": Dataset(
+        tss_pairs,
+        "*/*/flow[12].flo",
+        "FG3DCar, JODS and PASCAL with PAIR/imageN.png, maskN.png, flowN.flo for N of 1 and 2",
+    ),
+    "middlebury-stereo": Dataset(
+        middlebury_stereo_pairs,
+        "*/disp2.png",
+        "SCENE/im2.png, im6.png, disp2.png (four times the disparity)",
+    ),
+    "middlebury-2014": Dataset(
+        middlebury_2014_pairs, "*/disp0.pfm", "SCENE/im0.png, im1.png, disp0.pfm"
+    ),
+    "points": Dataset(
+        stored_points_pairs,
+        "*/points.txt",
+        f"{_IMAGES}, points.txt (rows of target x, y, source x, y)",
+    ),
+    **{
+        name: Dataset(partial(table_pairs, table=table), table, f"{table}; {_TABLE}")
+        for name, table in (("megadepth-1600", "test1600Pairs.csv"), ("robotcar", "test6511.csv"))
+    },
+    **{
+        f"eth3d-{interval}": Dataset(
+            partial(eth3d_pairs, interval=interval),
+            "*/rig_calibration_undistorted/images.txt",
+            "SCENE/rig_calibration_undistorted/images.txt and SCENE/images/CAMERA/*.png of the "
+            "low-resolution many-view scenes",
+        )
+        for interval in range(3, 16, 2)
+    },
+    "cameras": Dataset(
+        camera_pairs,
+        "*/*.camera.txt",
+        "SCENE/VIEW.jpg (or .png) and VIEW.camera.txt (three rows of K, three of R, from camera to "
+        "world, and the camera's centre)",
+    ),
+    **{
+        name: Dataset(partial(listed_pairs, pairs=pairs), pairs, f"{pairs}; {_LIST}")
+        for name, pairs in (
+            ("yfcc100m", "yfcc_test_pairs_with_gt.txt"),
+            ("scannet", "scannet_test_pairs_with_gt.txt"),
+        )
+    },
+    "synthetic": Dataset(synthetic_pairs, "**/*", "any folder of photos"),
+    "unrelated": Dataset(
+        unrelated_pairs, "**/*", "any folder of photos that show different things"
+    ),
+}

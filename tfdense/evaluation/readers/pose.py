@@ -1,0 +1,105 @@
+"""Pairs whose ground truth is the relative pose of two cameras."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfdense.errors import InputError
+from tfdense.evaluation.pairs import Cameras, EvaluationPair, resize
+from tfdense.evaluation.readers.folders import image_places, only_image, read_listed_image
+from tfdense.evaluation.readers.protocols import short_side_size
+from tfdense.evaluation.truth_files import read_numbers
+from tfdense.images import read_image
+
+# Views of a scene are paired with as many of the following ones.
+_FOLLOWING_VIEWS = 3
+_SHORT_SIDE, _MULTIPLE = 480, 8
+_NOTHING = np.empty((0, 2))
+# Two names, two rotations, two intrinsic matrices and the pose.
+_FIELDS = 2 + 2 + 9 + 9 + 16
+
+
+def camera_pairs(folder: Path) -> Iterator[EvaluationPair]:
+    """Yields pairs of each scene's views, each with the three that follow (as of Strecha's)."""
+    for scene in sorted({path.parent for path in folder.glob("*/*.camera.txt")}):
+        views = sorted(path.name.split(".")[0] for path in scene.glob("*.camera.txt"))
+        for index, first in enumerate(views):
+            for second in views[index + 1 : index + 1 + _FOLLOWING_VIEWS]:
+                images = (read_image(only_image(scene, view)) for view in (first, second))
+                cameras = _relative_cameras(scene, first, second)
+                name = f"{scene.name}-{first}-{second}"
+                yield EvaluationPair(name, *images, _NOTHING, _NOTHING, cameras=cameras)
+
+
+def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
+    content = "three rows of K, three of R and one of C"
+    rows = [
+        read_numbers(scene / f"{view}.camera.txt", content, columns=3) for view in (source, target)
+    ]
+    if any(len(values) != 7 for values in rows):
+        raise InputError(f"Expected the .camera.txt files of {scene} to hold {content}, as text.")
+    (k_source, r_source, c_source), (k_target, r_target, c_target) = (
+        (values[:3], values[3:6], values[6]) for values in rows
+    )
+    # R and C take a point from the camera's coordinates to the world's: R X + C.
+    return Cameras(k_source, k_target, r_target.T @ r_source, r_target.T @ (c_source - c_target))
+
+
+def listed_pairs(folder: Path, pairs: str) -> Iterator[EvaluationPair]:
+    """Yields the pairs of SuperGlue's lists of YFCC100M (4000 pairs) and ScanNet (1500).
+
+    A row holds, separated by spaces: the names of the first image, the source, and the second, the
+    target; for either how often it is to be turned by 90 degrees, counterclockwise; either
+    intrinsic matrix; and the pose [4, 4] from the first camera to the second. As PDC-Net does, both
+    images are resized to a shorter side of 480 px, either side down to a multiple of 8. They are
+    not padded to a common size.
+
+    Raises:
+        InputError: if the list is another one or an image is missing.
+    """
+    path = folder / pairs
+    places = image_places(folder)
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fields = line.split()
+        names = fields[:2]
+        try:
+            values = np.array(fields[2:], np.float64)
+        except ValueError:
+            values = _NOTHING
+        if values.shape != (_FIELDS - 2,):
+            raise InputError(
+                f"Expected row {number} of {path} to hold two names and {_FIELDS - 2} numbers."
+            )
+        turns = values[:2].astype(int)
+        intrinsics, pose = values[2:20].reshape(2, 3, 3), values[20:].reshape(4, 4)
+        views = [
+            _upright(read_listed_image(places, name), intrinsic, turn)
+            for name, intrinsic, turn in zip(names, intrinsics, turns, strict=True)
+        ]
+        (source, k_source, turned_source), (target, k_target, turned_target) = views
+        cameras = Cameras(
+            k_source,
+            k_target,
+            turned_target @ pose[:3, :3] @ turned_source.T,
+            turned_target @ pose[:3, 3],
+        )
+        name = "-".join([str(number), *(Path(name).stem for name in names)])
+        yield EvaluationPair(name, source, target, _NOTHING, _NOTHING, cameras=cameras)
+
+
+def _upright(
+    image: np.ndarray, intrinsic: np.ndarray, turns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Resizes and turns a view; returns image, intrinsic matrix and the camera's rotation."""
+    height, width = short_side_size(image.shape, _SHORT_SIDE, _MULTIPLE)
+    intrinsic = np.diag([width / image.shape[1], height / image.shape[0], 1]) @ intrinsic
+    image = resize(image, (height, width))
+    rotation = np.eye(3)
+    for _ in range(turns % 4):
+        # A quarter turn takes (x, y) to (y, width - 1 - x), and a ray (x, y, 1) to (y, -x, 1).
+        quarter = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+        pixels = np.array([[0.0, 1, 0], [-1, 0, image.shape[1] - 1], [0, 0, 1]])
+        image = np.ascontiguousarray(np.rot90(image))
+        intrinsic, rotation = pixels @ intrinsic @ quarter.T, quarter @ rotation
+    return image, intrinsic, rotation
