@@ -149,7 +149,7 @@ def test_no_radius_means_one_pixel_of_what_the_network_sees():
     small, large = (40, 40), (160, 250)
     for source, expected in ((small, 1.0), (large, 5.0)):
         backend = KnownMatch(source, small, small, lambda x, y: (x, y))
-        match = Matcher(backend).match(_image(*source), _image(*small), radius=None)
+        match = Matcher(backend).match(_image(*source), _image(*small))
         assert match.radius == pytest.approx(expected)
 
 

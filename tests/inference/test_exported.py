@@ -1,0 +1,160 @@
+"""Modes, geometry and settings with exported networks, whose answers are known by hand."""
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdense
+from tfdense.config import Config
+from tfdense.exporting import saved_model, tflite
+from tfdense.inference.backends import KerasBackend
+from tfdense.inference.matcher import Matcher
+from tfdense.inference.two_view import map_points
+from tfdense.mixture import LaplaceMixture
+
+_SIZE = (64, 96)
+_HOMOGRAPHY = np.array([[0.92, 0.1, 7], [-0.08, 1.04, 3], [6e-4, -4e-4, 1]])
+
+
+class ReadsPlaces(keras.Model):
+    """A network for images whose red and green say where in the source a pixel is from.
+
+    Of the way between the places in source and target it goes the share that the target's blue
+    says. Where an image has no blue it is not confident.
+    """
+
+    stride, minimum_size = 16, 32
+    mixture = LaplaceMixture(maximum_variance=1e4)
+
+    def call(self, inputs):
+        source, target = inputs["source"] / 255.0, inputs["target"] / 255.0
+        height, width = tf.unstack(tf.shape(target)[1:3])
+        size = tf.cast([width, height], tf.float32)
+        sure = 8.0 * tf.minimum(source[..., 2:], target[..., 2:]) - 4.0
+        zeros = tf.zeros_like(sure)
+        return {
+            "flow": target[..., 2:] * (target[..., :2] - source[..., :2]) * size,
+            "log_variance": tf.concat([zeros, zeros + 9.0], axis=-1),
+            "logits": tf.concat([sure, zeros], axis=-1),
+            "levels": [],
+        }
+
+
+@pytest.fixture(scope="module")
+def network():
+    return ReadsPlaces()
+
+
+@pytest.fixture(scope="module")
+def exported(network, tmp_path_factory):
+    """The network's SavedModel and .tflite."""
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for module in (saved_model, tflite):
+            monkeypatch.setattr(module, "load", lambda name: (network, Config()))
+        saved_model.export_saved_model("any", folder / "served")
+        tflite.export_tflite("any", folder / "device.tflite", size=_SIZE)
+    return {"SavedModel": folder / "served", "LiteRT": folder / "device.tflite"}
+
+
+@pytest.fixture(params=["SavedModel", "LiteRT"])
+def path(exported, request):
+    return exported[request.param]
+
+
+def _grid():
+    return np.stack(np.meshgrid(np.arange(_SIZE[1]), np.arange(_SIZE[0])), axis=-1).astype(float)
+
+
+def _image(places, share=1.0):
+    """Paints places [height, width, 2] in the source."""
+    colours = (places + 0.5) / _SIZE[::-1]
+    inside = ((colours > 0) & (colours < 1)).all(axis=-1, keepdims=True)
+    painted = 255 * np.concatenate([colours, np.full_like(inside, share, float)], axis=-1)
+    return np.rint(np.where(inside, painted, 0)).astype(np.uint8)
+
+
+def _plane(share=1.0):
+    """Returns the source, the target by `_HOMOGRAPHY`, and the target's places in the source."""
+    places = map_points(np.linalg.inv(_HOMOGRAPHY), _grid())[0]
+    return _image(_grid()), _image(places, share), places
+
+
+def _median_error(match, places):
+    inside = match.target[..., 2] > 0
+    assert 0.6 < inside.mean() < 1
+    return np.median(np.linalg.norm(match.positions() - places, axis=-1)[inside])
+
+
+def test_each_mode_answers_as_in_keras(network, path):
+    source, target, places = _plane(share=0.8)
+    errors = {}
+    for mode in ("direct", "homography", "multiscale"):
+        match = tfdense.load(path, mode=mode).match(source, target)
+        expected = Matcher(KerasBackend(network, 640), mode).match(source, target)
+        for name in ("flow", "confidence", "log_variance"):
+            difference = np.abs(getattr(match, name) - getattr(expected, name))
+            assert np.mean(difference > 0.01) < 0.01, name
+        errors[mode] = _median_error(match, places)
+    # The second run goes 80 percent of what the first one left of the way.
+    assert errors["direct"] > 1
+    assert errors["homography"] < 0.3 * errors["direct"]
+    # With one image shrunk the share is another, but the best homography is closer than none.
+    assert errors["multiscale"] < 0.9 * errors["direct"]
+
+
+def test_a_setting_chooses_the_mode(path):
+    source, target, _ = _plane(share=0.8)
+    modes = {mode: tfdense.load(path, mode=mode) for mode in ("direct", "homography")}
+    flows = {mode: matcher.match(source, target).flow for mode, matcher in modes.items()}
+    assert np.abs(flows["direct"] - flows["homography"]).max() > 1
+    for setting in ("turbo", "fast", "base", "precise"):
+        flow = tfdense.load(path, setting=setting).match(source, target).flow
+        expected = flows["homography" if setting == "precise" else "direct"]
+        np.testing.assert_array_equal(flow, expected)
+
+
+def test_a_setting_chooses_the_size_unless_the_file_has_its_own(path):
+    source, target, places = _plane()
+    large = [cv2.resize(image, None, fx=10, fy=10) for image in (source, target)]
+    match = tfdense.load(path, setting="turbo").match(*large)
+    # A pixel of the network's is the radius: of 320 x 208 pixels, or the file's 96 x 64.
+    expected = 10.0 if path.suffix == ".tflite" else np.sqrt(960 / 320 * 640 / 208)
+    assert match.radius == pytest.approx(expected)
+    y, x = np.nonzero(target[..., 2])
+    found = match.positions()[10 * y + 5, 10 * x + 5]
+    error = np.linalg.norm(found - (10 * places[y, x] + 5), axis=-1)
+    assert np.median(error) < 4
+
+
+def test_matches_and_homography(path):
+    source, target, places = _plane()
+    match = tfdense.load(path).match(source, target)
+    matches = match.matches(200, threshold=0.3)
+    assert len(matches.source) == 200
+    x, y = matches.target.astype(int).T
+    assert np.linalg.norm(matches.source - places[y, x], axis=-1).max() < 1
+    assert (target[y, x, 2] > 0).all()
+    corners = np.array([[0.0, 0], [95, 0], [95, 63], [0, 63]])
+    mapped = map_points(match.homography().matrix, corners)[0]
+    assert np.abs(mapped - map_points(_HOMOGRAPHY, corners)[0]).max() < 0.5
+
+
+def test_pose(path):
+    """A scene with depth, whose points the target's camera sees at each pixel."""
+    camera = np.array([[90.0, 0, 47], [0, 90, 32], [0, 0, 1]])
+    rotation = cv2.Rodrigues(np.array([0.02, -0.05, 0.03]))[0]
+    translation = np.array([0.5, 0.1, -0.1])
+    pixels = _grid().reshape(-1, 2)
+    depth = 4 + np.sin(pixels[:, :1] / 15) + np.cos(pixels[:, 1:] / 10)
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(camera).T
+    in_source = (rays * depth - translation) @ rotation @ camera.T
+    places = (in_source[:, :2] / in_source[:, 2:]).reshape(*_SIZE, 2)
+    pose = tfdense.load(path).match(_image(_grid()), _image(places)).pose(camera, camera)
+    turned = cv2.Rodrigues(pose.rotation @ rotation.T)[0]
+    assert np.degrees(np.linalg.norm(turned)) < 0.5
+    cosine = pose.translation @ translation / np.linalg.norm(translation)
+    assert np.degrees(np.arccos(cosine)) < 3
+    assert len(pose.inliers.source) > 2000
