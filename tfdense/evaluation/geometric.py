@@ -34,8 +34,8 @@ def area_under_recall(errors: np.ndarray, threshold: float) -> float:
     """Returns AUC@T: the mean recall over all error thresholds from 0 to T, in percent.
 
     Of the two published figures for poses this is the exact one: the recall is linear between the
-    sorted errors and the area under it is found by the trapezoid rule (SuperGlue, arXiv 1911.11763,
-    section 5.2). It serves for corner errors of homographies as well.
+    sorted errors and the area under it is found by the trapezoid rule (SuperGlue, arXiv
+    1911.11763). It serves for corner errors of homographies as well.
 
     Args:
         errors: one for each pair; infinite where the estimation failed.
@@ -55,7 +55,7 @@ def mean_average_precision(errors: np.ndarray, threshold: float) -> float:
 
     Of the two published figures for poses this is the coarse one, an area under the recall in steps
     of 5 degrees: mAP@20 is the mean of the shares of pairs with an error below 5, 10, 15 and 20
-    degrees (Yi et al., arXiv 1711.05971; OANet; PDC-Net). It is not below the exact one.
+    degrees (Yi et al., arXiv 1711.05971; OANet; PDC-Net).
 
     Args:
         errors: of the poses, in degrees; infinite where the estimation failed.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.evaluation.photo_pairs import synthetic_pairs, unrelated_pairs
+from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.flow import (
     kitti_pairs,
     middlebury_flow_pairs,
@@ -69,8 +69,7 @@ def read_pairs(name: str, folder: str | Path) -> Iterator[EvaluationPair]:
 
 
 _IMAGES = "PAIR/source.jpg, target.jpg (or .png)"
-_TABLE = "its rows name two images, below this folder, and the matches between them"
-_LIST = "its rows name two images, below this folder, their cameras and relative pose"
+_ROWS = "rows name two images, relative to this folder or to one in it, and"
 
 DATASETS = {
     "homography": Dataset(
@@ -137,7 +136,9 @@ DATASETS = {
         f"{_IMAGES}, points.txt (rows of target x, y, source x, y)",
     ),
     **{
-        name: Dataset(partial(table_pairs, table=table), table, f"{table}; {_TABLE}")
+        name: Dataset(
+            partial(table_pairs, table=table), table, f"{table}, whose {_ROWS} their matches"
+        )
         for name, table in (("megadepth-1600", "test1600Pairs.csv"), ("robotcar", "test6511.csv"))
     },
     **{
@@ -156,7 +157,9 @@ DATASETS = {
         "world, and the camera's centre)",
     ),
     **{
-        name: Dataset(partial(listed_pairs, pairs=pairs), pairs, f"{pairs}; {_LIST}")
+        name: Dataset(
+            partial(listed_pairs, pairs=pairs), pairs, f"{pairs}, whose {_ROWS} their cameras"
+        )
         for name, pairs in (
             ("yfcc100m", "yfcc_test_pairs_with_gt.txt"),
             ("scannet", "scannet_test_pairs_with_gt.txt"),
