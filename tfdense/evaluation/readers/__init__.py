@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.flow import (
     kitti_pairs,
     middlebury_flow_pairs,
@@ -21,6 +20,7 @@ from tfdense.evaluation.readers.flow import (
     tss_pairs,
 )
 from tfdense.evaluation.readers.homography import hpatches_pairs, stored_homography_pairs
+from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.points import stored_points_pairs, table_pairs
 from tfdense.evaluation.readers.pose import camera_pairs, listed_pairs
 from tfdense.evaluation.readers.stereo import middlebury_2014_pairs, middlebury_stereo_pairs
