@@ -32,6 +32,7 @@ PRESETS: dict[str, Preset] = {
     "pdcnet": Preset("pdcnet:PDCNet", {}),
     "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
     "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}),
+    "pwc-unet": Preset("pwc_unet:PWCUNet", {}),
 }
 
 
