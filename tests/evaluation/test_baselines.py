@@ -95,5 +95,6 @@ def test_pose_is_that_of_the_matches():
     target = project(points @ rotation.T + translation)
     matches = Matches(project(points), target, np.ones(100))
     match = FeatureMatch(np.empty(0), np.empty(0), matches, None)
+    assert match.matches() is matches
     pose = match.pose(camera, camera)
     assert pose_error(pose.rotation, pose.translation, rotation, translation) < 0.1

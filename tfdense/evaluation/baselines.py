@@ -43,20 +43,24 @@ class FeatureMatch(BaselineMatch):
     """What a method gives that fits a geometry to single matches.
 
     Attributes:
-        matches: from which both geometries are found.
-        found: the homography, if one was found.
+        found: the matches, from which both geometries are found.
+        fitted: the homography, if one was found.
     """
 
-    matches: Matches
-    found: Homography | None
+    found: Matches
+    fitted: Homography | None
+
+    def matches(self) -> Matches:
+        """Returns the single matches, like `Match.matches`."""
+        return self.found
 
     def homography(self) -> Homography | None:
         """Returns the homography from source to target, like `Match.homography`."""
-        return self.found
+        return self.fitted
 
     def pose(self, K_source: np.ndarray, K_target: np.ndarray) -> Pose | None:
         """Returns how the camera moved, like `Match.pose`."""
-        return fit_pose(self.matches, K_source, K_target, _EPIPOLAR_DISTANCE)
+        return fit_pose(self.found, K_source, K_target, _EPIPOLAR_DISTANCE)
 
 
 @dataclasses.dataclass(frozen=True)
