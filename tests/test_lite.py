@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfdense.errors import InputError
-from tfdense.exporting.tflite import add_metadata, convert
+from tfdense.exporting.flatbuffer import add_metadata
+from tfdense.exporting.tflite import convert
 from tfdense.lite import LiteMatcher, _resize
 
 ROOT = Path(__file__).resolve().parents[1]

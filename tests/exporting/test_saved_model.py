@@ -49,7 +49,8 @@ def test_report_and_layout(exported):
     report, loaded = exported
     assert report.path.name == "1" and report.path.parent.name == "pdcnet"
     assert report.size > (report.path / "saved_model.pb").stat().st_size
-    assert 0 <= report.flow_difference <= 1e-3 and 0 <= report.confidence_difference <= 1e-3
+    assert 0 <= report.median.flow <= report.largest.flow <= 1e-3
+    assert 0 <= report.median.confidence <= report.largest.confidence <= 1e-3
     assert "kept" in str(report)
     assert set(loaded.signatures) == {"match", "match_encoded", "serving_default"}
     inputs = loaded.signatures["serving_default"].structured_input_signature[1]
@@ -94,6 +95,7 @@ def test_metadata(exported, network):
         "maximum_variance": 65536.0,
         "minimum_variance": 2.0,
         "first_variance": 1.0,
+        "least_first_variance": 0.01,
     }
     digest = hashlib.sha256()
     for values in network.get_weights():
@@ -163,7 +165,8 @@ def test_other_networks_at_any_size(other_network, tmp_path):
     # The network sees 72x88: one axis of the source shrinks, the other grows.
     source, target = smooth_images((140, 61), (70, 90))
     answer = call(loaded, "match", source[None], target[None])
-    expected = Matcher(KerasBackend(other_network, max_side=640)).match(source, target)
+    matcher = Matcher(KerasBackend(other_network, max_side=640))
+    expected = matcher.match(source, target, radius=1.0)
     np.testing.assert_allclose(answer["flow"][0], expected.flow, atol=0.1)
     np.testing.assert_allclose(answer["confidence"][0], expected.confidence, atol=0.01)
     np.testing.assert_allclose(answer["log_variance"][0], expected.log_variance, atol=0.02)

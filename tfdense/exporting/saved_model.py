@@ -14,7 +14,7 @@ from tfdense.config import Config
 from tfdense.errors import InputError
 from tfdense.exporting import signatures
 from tfdense.exporting.metadata import describe
-from tfdense.exporting.verification import ExportReport, read_pair, verify
+from tfdense.exporting.verification import ExportReport, keras_run, read_pair, verify
 from tfdense.exporting.warm_up import write_warm_up_requests
 from tfdense.files import replacing
 from tfdense.models import load
@@ -56,18 +56,8 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         _save(model, temporary)
         _write_extra_assets(temporary, folder.resolve().name, model, config)
         loaded = tf.saved_model.load(str(temporary))
-        reports = [
-            verify(
-                version,
-                temporary,
-                functools.partial(_run, loaded, signature),
-                model,
-                size,
-                "float32",
-            )
-            for signature in _SIGNATURES
-        ]
-    return max(reports, key=lambda report: report.flow_difference)
+        runs = [functools.partial(_run, loaded, signature) for signature in _SIGNATURES]
+        return verify(version, temporary, [(run, keras_run(model)) for run in runs], size)
 
 
 def _next_version(folder: Path) -> int:

@@ -1,29 +1,25 @@
 """Exporting to a .tflite file, which LiteRT runs on devices."""
 
 import functools
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import flatbuffers
 import keras
-import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfdense.errors import InputError
+from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, round_kernels
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import match_fixed
-from tfdense.exporting.verification import BOUNDS, ExportReport, verify
+from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
 from tfdense.files import replacing
-from tfdense.lite import METADATA_NAME, LiteMatcher, count_operations, foreign_operations
+from tfdense.lite import LiteMatcher, count_operations, foreign_operations
 from tfdense.models import load
 
 SIGNATURE = "match"
-PRECISIONS = tuple(BOUNDS)
-_FILE_IDENTIFIER = b"TFL3"
+PRECISIONS = ("float32", "float16")
 
 
 def export_tflite(
@@ -42,7 +38,7 @@ def export_tflite(
         name: what `tfdense.models.load` takes.
         path: of the file.
         size: (height, width), which the file is bound to.
-        precision: "float32", or "float16" for weights of half the size.
+        precision: "float32", or "float16" for a file of half the size, see `halve_kernels`.
 
     Returns:
         What was written, after running it in LiteRT and comparing it with Keras.
@@ -61,32 +57,25 @@ def export_tflite(
     _check_size(model, size)
     spec = tf.TensorSpec([1, *size, 3], tf.uint8)
     function = functools.partial(match_fixed, model)
-    content = convert(function, {"source": spec, "target": spec}, precision)
+    content = convert(function, {"source": spec, "target": spec})
     content = add_metadata(content, describe(model, config, size))
+    chain = [(_run(content), keras_run(model))]
+    if precision == "float16":
+        rounded, content = round_kernels(content), halve_kernels(content)
+        chain.append((_run(content), _run(rounded)))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        return verify(
-            path,
-            temporary,
-            LiteMatcher(temporary).run,
-            model,
-            size,
-            precision,
-            count_operations(content),
-        )
+        return verify(path, temporary, chain, size, precision, count_operations(content))
 
 
 def convert(
-    function: Callable[..., dict[str, tf.Tensor]],
-    inputs: dict[str, tf.TensorSpec],
-    precision: str = "float32",
+    function: Callable[..., dict[str, tf.Tensor]], inputs: dict[str, tf.TensorSpec]
 ) -> bytes:
     """Converts a function of tensors to a .tflite file with the signature `match`.
 
     Args:
         function: takes the inputs by name and returns tensors by name.
         inputs: static shapes.
-        precision: of the constants, "float32" or "float16".
 
     Raises:
         InputError: if an operation is not built into LiteRT.
@@ -103,9 +92,6 @@ def convert(
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        if precision == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
         try:
             content = converter.convert()
         except ConverterError as error:
@@ -115,30 +101,12 @@ def convert(
     return content
 
 
-def add_metadata(content: bytes, description: dict) -> bytes:
-    """Writes a description into a .tflite file, as the buffer TFDENSE_METADATA."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(json.dumps(description).encode(), np.uint8)
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata.append(entry)
-    builder = _AlignedBuilder(len(content))
-    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
-    return bytes(builder.Output())
-
-
-class _AlignedBuilder(flatbuffers.Builder):
-    """Places bytes at multiples of 16, as the schema demands of buffers but Python forgets."""
-
-    def CreateNumpyVector(self, x):
-        if x.dtype != np.uint8:
-            return super().CreateNumpyVector(x)
-        self.StartVector(1, x.size, 16)
-        self.head -= x.size
-        self.Bytes[self.head : self.head + x.size] = x.tobytes()
-        return self.EndVector()
+def _run(content: bytes) -> Run:
+    """Returns the function of two images that a file with this content computes in LiteRT."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.tflite")
+        path.write_bytes(content)
+        return LiteMatcher(path).run
 
 
 def _check_size(model: keras.Model, size: tuple[int, int]) -> None:

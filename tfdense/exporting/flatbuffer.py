@@ -1,0 +1,111 @@
+"""Changing what a .tflite file holds."""
+
+import copy
+import json
+from collections.abc import Callable
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfdense.lite import METADATA_NAME
+
+_FILE_IDENTIFIER = b"TFL3"
+_EMPTY_BUFFER = 0
+_KERNEL = 1
+_WITH_KERNEL = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    schema.BuiltinOperator.TRANSPOSE_CONV,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+)
+_VERSION_FOR_FLOAT16 = 3
+
+
+def add_metadata(content: bytes, description: dict) -> bytes:
+    """Adds a description, as the buffer TFDENSE_METADATA."""
+    model = _read(content)
+    entry = schema.MetadataT()
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(description).encode(), np.uint8)
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata.append(entry)
+    return _write(model)
+
+
+def round_kernels(content: bytes) -> bytes:
+    """Rounds the kernels of all convolutions to float16, but stores them as float32."""
+    model = _read(content)
+    _replace_kernels(model, lambda values: values.astype(np.float16).astype(np.float32))
+    return _write(model)
+
+
+def halve_kernels(content: bytes) -> bytes:
+    """Stores the kernels of all convolutions as float16, which LiteRT widens when it loads them.
+
+    They are nearly the whole file. All else stays float32, unlike what TensorFlow's converter does:
+    in float16, 1e-8 that keeps a divisor from zero is zero itself, 520² that bounds a variance is
+    too large, and coordinates of pixels beyond 2048 are rounded to even ones.
+    """
+    model = _read(content)
+    _replace_kernels(model, lambda values: values.astype(np.float16))
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = _VERSION_FOR_FLOAT16
+    model.operatorCodes.append(code)
+    for graph in model.subgraphs:
+        widening = []
+        for index in _kernels(model, graph):
+            wide = graph.tensors[index]
+            half = copy.copy(wide)
+            half.name = wide.name + b"/float16"
+            half.type = schema.TensorType.FLOAT16
+            wide.buffer = _EMPTY_BUFFER
+            operator = schema.OperatorT()
+            operator.opcodeIndex = len(model.operatorCodes) - 1
+            operator.inputs, operator.outputs = [len(graph.tensors)], [index]
+            graph.tensors.append(half)
+            widening.append(operator)
+        graph.operators = widening + graph.operators
+    return _write(model)
+
+
+def _kernels(model: schema.ModelT, graph: schema.SubGraphT) -> list[int]:
+    """Returns which tensors of a graph are constant kernels of convolutions."""
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    inputs = {
+        int(operator.inputs[_KERNEL])
+        for operator in graph.operators
+        if codes[operator.opcodeIndex] in _WITH_KERNEL
+    }
+    return sorted(i for i in inputs if model.buffers[graph.tensors[i].buffer].data is not None)
+
+
+def _replace_kernels(model: schema.ModelT, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    buffers = {graph.tensors[i].buffer for graph in model.subgraphs for i in _kernels(model, graph)}
+    for index in buffers:
+        buffer = model.buffers[index]
+        buffer.data = function(buffer.data.view(np.float32)).view(np.uint8)
+
+
+def _read(content: bytes) -> schema.ModelT:
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+
+
+def _write(model: schema.ModelT) -> bytes:
+    builder = _AlignedBuilder(0)
+    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """Places bytes at multiples of 16, as the schema demands of buffers but Python forgets."""
+
+    def CreateNumpyVector(self, x):
+        if x.dtype != np.uint8:
+            return super().CreateNumpyVector(x)
+        self.StartVector(1, x.size, 16)
+        self.head -= x.size
+        self.Bytes[self.head : self.head + x.size] = x.tobytes()
+        return self.EndVector()
