@@ -177,7 +177,10 @@ class GaussianUniformMixture(Mixture):
             float32 [..., 2]: the normal's, bounded as `LaplaceMixture.constrain` does it with
             extent² as maximum, and the constant ``log(extent² / 12)`` of the uniform component.
         """
-        normal = _bounded_log_variance(raw, self.minimum_variance, self.extent**2)
+        return self.with_uniform(_bounded_log_variance(raw, self.minimum_variance, self.extent**2))
+
+    def with_uniform(self, normal) -> tf.Tensor:
+        """Appends to the normal's log-variance [..., 1] that of the uniform: [..., 2]."""
         uniform = tf.fill(tf.shape(normal), 2.0 * math.log(self.extent) - math.log(12.0))
         return tf.concat([normal, uniform], axis=-1)
 
