@@ -112,6 +112,10 @@ def test_the_last_override_wins():
         ("train: {optimizer: adam, halve_at: [5, 3]}", r"train\.halve_at should increase"),
         ("train: {schedule: steps}", r"train the schedule steps should .* halve_at"),
         ("train: {backbone_learning_rate: 1e-5}", r"train a backbone_learning_rate .* adam"),
+        (
+            "data: {megadepth: {validation_scene_list: a.txt}}",
+            r"data\.megadepth a validation_scene_list should come with a folder",
+        ),
         ("1: 2", "Keys should be strings"),
         ("- 1", r"expected keys and values. Received: \[1\]"),
         ("hello", "expected keys and values. Received: 'hello'"),

@@ -157,10 +157,14 @@ class MegaDepthConfig:
     Attributes:
         folder: that the paths in the scene files start from; None leaves MegaDepth out.
         scenes: folder of the scene files, below `folder` if not absolute.
-        scene_list: text file with the names of the scenes to take, one a line; None takes all.
+        scene_list: text file with the names of the scenes to train on, one a line; None takes all
+            but those of `validation_scene_list`.
+        validation_scene_list: likewise, of the scenes to validate on: then all validation pairs are
+            of these. None validates on photos.
         share: of the training pairs that are of MegaDepth.
         overlap: of the images of a pair, more than the first and at most the second.
         pairs_per_scene: at most so many a scene in each epoch, drawn anew.
+        validation_pairs_per_scene: at most so many a scene to validate on.
         ground_truth: ``sparse``, the matches of the reconstruction (the authors'), or ``depth``, of
             all pixels whose depths agree.
     """
@@ -168,10 +172,18 @@ class MegaDepthConfig:
     folder: str | None = None
     scenes: str = "scene_info"
     scene_list: str | None = None
+    validation_scene_list: str | None = None
     share: _Fraction = 0.5
     overlap: Annotated[tuple[_Fraction, _Fraction], _Ordered] = (0.3, 1.0)
     pairs_per_scene: int = Field(300, ge=1)
+    validation_pairs_per_scene: int = Field(25, ge=1)
     ground_truth: Literal["sparse", "depth"] = "sparse"
+
+    @pydantic.model_validator(mode="after")
+    def _scenes_are_somewhere(self):
+        if self.validation_scene_list is not None and self.folder is None:
+            raise ValueError("a validation_scene_list should come with a folder")
+        return self
 
 
 @frozen

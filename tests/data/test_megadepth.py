@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tfdense.data import training_pairs
-from tfdense.data.megadepth import MegaDepth, Scene, depth_matches, scatter
+from tfdense.data import training_pairs, validation_pairs
+from tfdense.data.megadepth import MegaDepth, depth_matches, scatter
+from tfdense.data.megadepth_scenes import Scene, held_out, scene_files
 from tfdense.data_config import DataConfig, MegaDepthConfig, PhotometryConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
@@ -182,6 +183,59 @@ def test_epochs_take_some_pairs_of_each_scene_anew(folder, tmp_path):
     assert any((other.epoch(number) != epochs[number]).any() for number in range(3))
 
 
+@pytest.fixture
+def two_scenes(folder, tmp_path):
+    """Copies of a scene, one of them without the points by which a sparse pair is known."""
+    with np.load(folder / "scene_info" / "0000.npz", allow_pickle=True) as file:
+        scene = dict(file)
+    np.savez(tmp_path / "known.npz", **scene)
+    np.savez(tmp_path / "blank.npz", **{**scene, "points3D_id_to_2D": np.full(3, None)})
+    for name in ("known", "blank"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
+    return tmp_path
+
+
+def _reserving(folder, scenes, name, **changes):
+    reserved = str(scenes / f"{name}.txt")
+    return _config(folder, scenes=str(scenes), validation_scene_list=reserved, **changes)
+
+
+def test_validation_takes_the_scenes_held_out(folder, two_scenes):
+    def pairs(name):
+        config = DataConfig(size=_SIZE, megadepth=_reserving(folder, two_scenes, name))
+        return list(validation_pairs(config, 2, count=5, seed=0).as_numpy_iterator())
+
+    batches = pairs("known")
+    assert [len(batch["mask"]) for batch in batches] == [2, 2, 1]
+    for batch, other in zip(batches, pairs("known"), strict=True):
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, other[name])
+        for pair in ({n: v[i] for n, v in batch.items()} for i in range(len(batch["mask"]))):
+            flow, _ = _expected_flow(*_sides(pair))
+            valid = pair["mask"] > 0
+            assert valid.sum() > 8 and not pair["unmatched"].any()
+            np.testing.assert_allclose(pair["flow"][valid], flow[valid], atol=0.2)
+    assert not any(batch["mask"].any() for batch in pairs("blank"))
+
+
+def test_scenes_to_validate_on_are_not_trained_on(folder, two_scenes):
+    for changes in ({}, {"scene_list": str(two_scenes / "blank.txt")}):
+        config = _reserving(folder, two_scenes, "known", **changes)
+        assert [path.stem for path in scene_files(config)] == ["blank"]
+        assert [path.stem for path in scene_files(held_out(config))] == ["known"]
+    both = _reserving(folder, two_scenes, "known", scene_list=str(two_scenes / "known.txt"))
+    for use in (scene_files, held_out):
+        with pytest.raises(InputError, match=r"to validate on than to train on\. Received: known"):
+            use(both)
+
+
+def test_validation_takes_fewer_pairs_of_a_scene(folder, two_scenes):
+    changes = {"overlap": (0.15, 0.8), "validation_pairs_per_scene": 2}
+    config = _reserving(folder, two_scenes, "known", **changes)
+    assert len(MegaDepth(config, _SIZE, seed=0)) == 3
+    assert len(MegaDepth(held_out(config), _SIZE, seed=0)) == 2
+
+
 def test_file_of_another_format_is_refused(folder, tmp_path):
     np.savez(tmp_path / "a.npz", overlap_matrix=np.full([5, 5], 0.5))
     with pytest.raises(InputError, match=r"a\.npz is not a scene file .* no depth_paths"):
@@ -198,6 +252,7 @@ def test_file_of_another_format_is_refused(folder, tmp_path):
         ({"overlap": (0.9, 1.0)}, "No pair of the 1 scenes overlaps"),
         ({"scenes": "elsewhere"}, r"No scene files \(\.npz\) of MegaDepth in .*elsewhere"),
         ({"scene_list": "missing.txt"}, r"no list of scenes missing\.txt"),
+        ({"validation_scene_list": "gone.txt"}, r"no list of scenes gone\.txt"),
     ],
 )
 def test_what_is_wrong_is_named(folder, changes, message):

@@ -1,25 +1,19 @@
 """MegaDepth as D2-Net preprocesses it: pairs of real photos with their matches.
 
-A scene file NAME.npz (Dusmanu et al., arXiv 1905.03561) holds, for each of n images:
-``image_paths`` and ``depth_paths`` (below one folder; None where there is no depth),
-``intrinsics`` [3, 3] and ``poses`` [4, 4] (world to camera), ``points3D_id_to_2D`` (a dict from the
-number of a reconstructed point to its position in the image), and for the pairs of them
-``overlap_matrix`` [n, n]. A depth map is the dataset ``depth`` of an .h5 file, 0 where unknown.
-Positions are COLMAP's: the centre of the first pixel is (0.5, 0.5). The scene files are pickles,
-so open only those whose origin you trust.
+See `tfdense.data.megadepth_scenes` for the files. A depth map is the dataset ``depth`` of an .h5
+file, 0 where unknown. Positions are COLMAP's: the centre of the first pixel is (0.5, 0.5).
 """
 
 import functools
 import logging
-import threading
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import h5py
 import numpy as np
 import tensorflow as tf
 
+from tfdense.data.megadepth_scenes import Scene, View, scene_files
 from tfdense.data_config import MegaDepthConfig
 from tfdense.errors import InputError
 from tfdense.images import read_image
@@ -28,10 +22,6 @@ _LOG = logging.getLogger(__name__)
 
 # Two depths of one point agree up to this share.
 _DEPTH_TOLERANCE = 0.05
-
-# What a scene file holds of the pairs, and of each image.
-_OVERLAP = "overlap_matrix"
-_VIEW = ("image_paths", "depth_paths", "intrinsics", "poses", "points3D_id_to_2D")
 
 # What keeps the draws of epochs and of exchanges apart.
 _EPOCH, _EXCHANGE = 0, 1
@@ -129,84 +119,6 @@ class MegaDepth:
         return {"source": source_image, "target": target_image, "flow": flow, "mask": mask}
 
 
-class View(NamedTuple):
-    """One image of a scene.
-
-    Attributes:
-        image, depth: paths of the files.
-        intrinsics: [3, 3].
-        pose: [4, 4], world to camera.
-        numbers: of the reconstructed points that it shows, int64 [n], sorted.
-        positions: theirs, float32 [n, 2], (x, y).
-    """
-
-    image: str
-    depth: str
-    intrinsics: np.ndarray
-    pose: np.ndarray
-    numbers: np.ndarray
-    positions: np.ndarray
-
-
-class Scene:
-    """A scene file, of which the views are read when the first of them is asked for."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._views: list[View] | None = None
-        self._lock = threading.Lock()
-
-    def pairs(self, above: float, largest: float) -> np.ndarray:
-        """Returns the pairs of images of which either overlap is in (above, largest], int [n, 2].
-
-        Each is there once: its order is drawn later on.
-        """
-        (overlap,) = self._read(_OVERLAP)
-        first, second = np.nonzero((overlap > above) & (overlap <= largest))
-        return np.unique(np.sort(np.column_stack([first, second]), axis=1), axis=0)
-
-    def view(self, index: int) -> View:
-        """Returns one image."""
-        with self._lock:
-            if self._views is None:
-                self._views = [_view(*values) for values in zip(*self._read(*_VIEW), strict=True)]
-        return self._views[index]
-
-    def _read(self, *names: str) -> list[np.ndarray]:
-        try:
-            with np.load(self.path, allow_pickle=True) as file:
-                missing = {_OVERLAP, *_VIEW} - set(file.files)
-                if missing:
-                    raise ValueError(f"it has no {', '.join(sorted(missing))}")
-                return [file[name] for name in names]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.path} is not a scene file as D2-Net preprocesses MegaDepth: {error}"
-            ) from None
-
-
-def scene_files(config: MegaDepthConfig) -> list[Path]:
-    """Lists the scene files that a configuration names.
-
-    Raises:
-        InputError: if there are none, or one of the list is missing.
-    """
-    folder = Path(config.folder) / config.scenes
-    if config.scene_list is None:
-        paths = sorted(folder.glob("*.npz"))
-    else:
-        listed = Path(config.scene_list)
-        if not listed.is_file():
-            raise InputError(f"There is no list of scenes {listed}.")
-        paths = [folder / f"{name}.npz" for name in listed.read_text().split()]
-    if not paths:
-        raise InputError(f"No scene files (.npz) of MegaDepth in {folder}.")
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"There is no scene file {path}.")
-    return paths
-
-
 def sparse_matches(source: View, target: View) -> tuple[np.ndarray, np.ndarray]:
     """Returns where both images show the same reconstructed points.
 
@@ -273,12 +185,6 @@ def scatter(target, source, sizes, padded, size: int) -> tuple[np.ndarray, np.nd
     flow, mask = np.zeros([size, size, 2], np.float32), np.zeros([size, size], np.float32)
     flow[y, x], mask[y, x] = source - target, 1.0
     return flow, mask
-
-
-def _view(image, depth, intrinsics, pose, points) -> View:
-    numbers = np.array(sorted(points or ()), np.int64)
-    positions = np.array([points[number] for number in numbers], np.float32).reshape(-1, 2)
-    return View(str(image), str(depth), intrinsics, pose, numbers, positions)
 
 
 def _read_depth(path: Path) -> np.ndarray:

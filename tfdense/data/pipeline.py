@@ -7,6 +7,7 @@ nothing and a stream can be resumed at any step.
 import tensorflow as tf
 
 from tfdense.data.megadepth import MegaDepth
+from tfdense.data.megadepth_scenes import held_out
 from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
 from tfdense.data.pairs import random_pair, with_unrelated
 from tfdense.data.photometry import random_photometry
@@ -71,21 +72,29 @@ def training_pairs(
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
-    """Makes random pairs of held-out photos, the same each time.
+    """Makes random pairs of held-out photos, or of scenes of MegaDepth if such are held out.
 
     Args:
-        config: the photos and the ranges.
+        config: the photos, the scenes and the ranges.
         batch_size: pairs in a batch; the last batch may have fewer.
         count: number of pairs in all.
         seed: of every random choice.
 
     Returns:
-        Dataset like that of `training_pairs`. Images get no changes of colour unless
-        `config.validation_photometry` says so.
+        Dataset like that of `training_pairs`, the same each time. Photos get no changes of colour
+        unless `config.validation_photometry` says so.
 
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
+    if config.megadepth.validation_scene_list is not None:
+        make = _real(MegaDepth(held_out(config.megadepth), config.size, seed))
+    else:
+        make = _held_out_photos(config, seed)
+    return _map(tf.data.Dataset.range(count), make).batch(batch_size).prefetch(1)
+
+
+def _held_out_photos(config: DataConfig, seed: int):
     photos = ImageStore(validation_photos(config), photo_decoder(config.size), channels=3)
     cutout = _cutouts(config, photos)
 
@@ -95,7 +104,15 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
         photometric = config.validation_photometry
         return random_pair(photo, pair_seed, config, cutout, 1.0, photometric)
 
-    return _map(tf.data.Dataset.range(count), make).batch(batch_size).prefetch(1)
+    return make
+
+
+def _real(megadepth: MegaDepth):
+    def make(number):
+        pair = megadepth.read(number)
+        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
+
+    return make
 
 
 def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
@@ -106,13 +123,13 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
 
 def _mixed(make_synthetic, config: DataConfig, seed: int):
     """Lets each pair be of MegaDepth by chance."""
-    megadepth = MegaDepth(config.megadepth, config.size, seed)
+    read = _real(MegaDepth(config.megadepth, config.size, seed))
 
     def make_real(number, seeds):
-        pair = megadepth.read(number)
+        pair = read(number)
         for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
             pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
-        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
+        return pair
 
     def make(number):
         seeds = tf.unstack(tf.random.split(_pair_seed(seed, _MEGADEPTH, number), 3))

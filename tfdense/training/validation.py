@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from tfdense.errors import InputError
 from tfdense.evaluation import metrics
 from tfdense.mixture import Mixture
 
@@ -29,6 +30,9 @@ def validate(
     Returns:
         A value for each of `COLUMNS`: AEPE in px, PCK in percent, negative log-likelihood in nats,
         AUSE of the AEPE with the confidence P_1, and the mean of that confidence.
+
+    Raises:
+        InputError: if no pair has a valid pixel.
     """
     rows = []
     for batch in batches:
@@ -44,6 +48,8 @@ def validate(
             for i in range(len(valid))
             if valid[i].any()
         ]
+    if not rows:
+        raise InputError("Expected pairs to validate on. Received: none with ground truth.")
     return dict(zip(COLUMNS, np.mean(rows, axis=0).tolist(), strict=True))
 
 
