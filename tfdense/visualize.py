@@ -70,6 +70,13 @@ def confidence_color(confidence: np.ndarray) -> np.ndarray:
     return _mapped(confidence, cv2.COLORMAP_VIRIDIS)
 
 
+def error_color(error: np.ndarray, largest: float) -> np.ndarray:
+    """Colours an error [height, width]: 0 is black, `largest` or more is yellow, NaN is grey."""
+    color = _mapped(error / largest, cv2.COLORMAP_INFERNO)
+    color[np.isnan(error)] = _MASKED
+    return color
+
+
 def mask_by_confidence(image: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarray:
     """Fades an image to dark grey where the confidence is below the threshold."""
     faded = cv2.addWeighted(image, 0.15, np.full_like(image, _MASKED), 0.85, 0)
@@ -231,7 +238,7 @@ def _training_images(source, target, flow, confidence, true_flow, mask) -> list[
     warped = cv2.remap(source, (flow + grid).astype(np.float32), None, cv2.INTER_LINEAR)
     known = mask[..., None] > 0
     longest = longest_flow(true_flow, mask > 0)
-    error = np.linalg.norm(flow - true_flow, axis=-1) / _LARGEST_ERROR
+    error = np.where(mask > 0, np.linalg.norm(flow - true_flow, axis=-1), np.nan)
     return [
         source,
         target,
@@ -239,7 +246,7 @@ def _training_images(source, target, flow, confidence, true_flow, mask) -> list[
         flow_color(flow, longest),
         np.where(known, flow_color(true_flow, longest), np.uint8(_MASKED)),
         confidence_color(confidence),
-        np.where(known, _mapped(error, cv2.COLORMAP_INFERNO), np.uint8(_MASKED)),
+        error_color(error, _LARGEST_ERROR),
     ]
 
 

@@ -2,16 +2,18 @@
 
 import csv
 import json
-import types
 
 import cv2
 import numpy as np
 import pytest
 
 from tfdense import cli
-from tfdense.evaluation.baselines import BASELINES
-from tfdense.images import write_image
+from tfdense.images import read_image, write_image
+from tfdense.inference.match import Match
 from tfdense.mixture import LaplaceMixture
+
+# Of a variance of 1 px².
+P_1 = (1 - np.exp(-np.sqrt(2))) ** 2
 
 
 @pytest.fixture
@@ -57,31 +59,70 @@ class Network:
 
     mixture = LaplaceMixture(maximum_variance=100.0)
 
+    def __init__(self):
+        self.calls = 0
+
     def match(self, source, target):
-        match = BASELINES["identity"].match(source, target)
+        self.calls += 1
         zeros = np.zeros((*target.shape[:2], 2), np.float32)
-        return types.SimpleNamespace(
-            flow=match.flow, confidence=match.confidence, log_variance=zeros, logits=zeros
-        )
+        confidence = np.full(target.shape[:2], P_1, np.float32)
+        return Match(zeros, confidence, zeros, zeros, 1.0, source, target)
 
 
-def test_network(dataset, tmp_path, capsys, monkeypatch):
-    loaded = []
+@pytest.fixture
+def network(monkeypatch):
+    """What is loaded in place of any network, and a list of what was asked for."""
+    network, loaded = Network(), []
 
     def load(*arguments):
         loaded.append(arguments)
-        return Network()
+        return network
 
     monkeypatch.setattr("tfdense.load", load)
+    return network, loaded
+
+
+def test_network(dataset, tmp_path, capsys, network):
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
     options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128"]
     assert cli.main([*arguments, *options]) == 0
-    assert loaded == [("runs/a", 128, "homography")]
-    network = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
-    # P_1 of a variance of 1 px² is 0.573, and nothing is right within 1 px.
-    calibration = network["expected_calibration_error"]
-    assert calibration["1"] == pytest.approx((1 - np.exp(-np.sqrt(2))) ** 2, abs=1e-4)
+    assert network[1] == [("runs/a", 128, "homography")]
+    figures = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
+    # Nothing is right within 1 px.
+    assert figures["expected_calibration_error"]["1"] == pytest.approx(P_1, abs=1e-4)
     assert "expected calibration error: P_1 0.573" in capsys.readouterr().out
+    for name in ("sparsification.png", "reliability.png", "worst_pairs.png"):
+        assert read_image(tmp_path / "out" / name).std() > 10
+
+
+def test_what_was_matched_is_not_matched_again(dataset, tmp_path, capsys, network):
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    arguments += ["--max-side", "100", "--model", "runs/a"]
+    assert cli.main(arguments) == 0
+    first = json.loads((output / "results.json").read_text())
+    assert network[0].calls == 4  # two pairs, both ways
+    (written,) = (output / "raw").iterdir()
+    min(written.iterdir()).unlink()  # as if it had been broken off
+    assert cli.main(arguments) == 0
+    assert network[0].calls == 5
+    second = json.loads((output / "results.json").read_text())
+    for results in (first, second):
+        results["methods"]["network"]["mean_over_pairs"].pop("seconds")
+    assert first["methods"]["network"] == second["methods"]["network"]
+
+
+def test_unrelated_photos(tmp_path, capsys, network):
+    for shade in range(3):
+        write_image(tmp_path / "photos" / f"{shade}.png", np.full((80, 90, 3), shade, np.uint8))
+    arguments = ["evaluate", "unrelated", "--data", str(tmp_path / "photos"), "--model", "runs/a"]
+    assert cli.main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    p_5 = (1 - np.exp(-5 * np.sqrt(2))) ** 2
+    assert (
+        f"1380 pixels without a match: mean P_1 {P_1:.3f}, above 0.5 100.0%; mean P_5 {p_5:.3f}"
+    ) in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"results.json", "pairs.csv", "worst_pairs.png", "raw"}
 
 
 @pytest.mark.parametrize(

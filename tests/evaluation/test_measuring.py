@@ -1,5 +1,6 @@
 """Measuring methods whose answers are known."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES
-from tfdense.evaluation.measuring import measure, summarize
+from tfdense.evaluation.measuring import measure
 from tfdense.evaluation.pairs import Cameras, EvaluationPair, homography_pair
+from tfdense.evaluation.summary import summarize
 from tfdense.mixture import LaplaceMixture
 
 HEIGHT, WIDTH = 20, 30
@@ -20,6 +22,10 @@ def pair(name, points, true_flow):
     return EvaluationPair(name, IMAGE, IMAGE, points, true_flow)
 
 
+def measure_all(methods, pairs, mixture=None):
+    return [m for pair in pairs for m, _ in measure(methods, pair, mixture)]
+
+
 PAIRS = [
     pair("a", [[1, 1], [2, 2], [3, 3], [4, 4]], [[0, 0.5], [0, 2], [0, 4], [8, 6]]),
     pair("b", [[5, 5]], [[0, 0]]),
@@ -27,7 +33,7 @@ PAIRS = [
 
 
 def test_accuracy_by_hand():
-    first, second = measure({"identity": BASELINES["identity"]}, PAIRS)
+    first, second = measure_all({"identity": BASELINES["identity"]}, PAIRS)
     assert (first.pair, first.method, second.pair) == ("a", "identity", "b")
     assert first.values["points"] == 4
     assert first.values["aepe"] == pytest.approx((0.5 + 2 + 4 + 10) / 4)
@@ -38,7 +44,7 @@ def test_accuracy_by_hand():
 
 
 def test_means_over_pairs_and_over_points():
-    summary = summarize(list(measure({"identity": BASELINES["identity"]}, PAIRS)))["identity"]
+    summary = summarize(measure_all({"identity": BASELINES["identity"]}, PAIRS))["identity"]
     assert summary["mean_over_pairs"]["pck_3"] == pytest.approx((50 + 100) / 2)
     assert summary["mean_over_points"]["pck_3"] == pytest.approx((4 * 50 + 100) / 5)
     assert summary["mean_over_points"]["fl"] == pytest.approx(4 * 50 / 5)
@@ -49,7 +55,13 @@ def test_small_images_are_refused():
     small = np.zeros((15, 30, 3), np.uint8)
     pair = homography_pair("tiny", IMAGE, small, np.eye(3))
     with pytest.raises(InputError, match="30x15 px"):
-        list(measure({"DIS": BASELINES["DIS"]}, [pair]))
+        measure_all({"DIS": BASELINES["DIS"]}, [pair])
+
+
+def test_the_rule_of_a_data_set():
+    ruled = dataclasses.replace(PAIRS[0], tolerance=4.0)
+    (measurement,) = measure_all({"identity": BASELINES["identity"]}, [ruled])
+    assert measurement.values["pck_rule"] == 75.0
 
 
 class Geometry:
@@ -73,7 +85,7 @@ class Geometry:
 
 def test_corner_errors_of_homographies():
     pairs = [homography_pair(name, IMAGE, IMAGE, np.eye(3)) for name in "ab"]
-    measurements = list(measure({"shift": Geometry(), "identity": BASELINES["identity"]}, pairs))
+    measurements = measure_all({"shift": Geometry(), "identity": BASELINES["identity"]}, pairs)
     assert [m.values.get("corner_error") for m in measurements] == [5, None, np.inf, None]
     summary = summarize(measurements)
     # The recall is 1/2 from 5 px on, and rises to it linearly from 0.
@@ -88,7 +100,7 @@ def test_pose_errors_without_points():
     cameras = Cameras(camera, camera, np.eye(3), np.array([0.0, 0, 2]))
     nothing = np.empty((0, 2))
     pairs = [EvaluationPair(n, IMAGE, IMAGE, nothing, nothing, cameras=cameras) for n in "ab"]
-    measurements = list(measure({"turn": Geometry(), "identity": BASELINES["identity"]}, pairs))
+    measurements = measure_all({"turn": Geometry(), "identity": BASELINES["identity"]}, pairs)
     assert [m.values.get("pose_error") for m in measurements] == [90, None, np.inf, None]
     summary = summarize(measurements)
     assert summary["turn"]["pose_auc"]["20"] == summary["turn"]["pose_map"]["20"] == 0.0
@@ -118,7 +130,7 @@ def test_confidence_of_a_network():
     # Right where it is trusted, 7 px off where it is not.
     grid = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).reshape(-1, 2)
     truth = np.where(grid[:, :1] < WIDTH // 2, [0.0, 0.0], [7.0, 0.0])
-    measurements = list(measure({"n": Network()}, [pair("a", grid, truth)], mixture))
+    measurements = measure_all({"n": Network()}, [pair("a", grid, truth)], mixture)
     values = measurements[0].values
     assert values["ause"] == pytest.approx(0.0, abs=1e-3)
     assert values["ause_forward_backward"] > 0.2  # zero flow both ways says nothing
@@ -131,7 +143,16 @@ def test_confidence_of_a_network():
     left = share * p(1, 1) + (1 - share) * p(1, 100)
     right = share * p(1, 100) + (1 - share) * p(1, 1)
     assert values["mean_confidence"] == pytest.approx((left + right) / 2, rel=1e-4)
+    # Its deviation is 1 px and 10 px, and P_5 differs too: the same order.
+    assert values["ause_deviation"] == pytest.approx(0.0, abs=1e-3)
+    assert values["ause_p_5"] == pytest.approx(0.0, abs=1e-3)
+    curves = measurements[0].curves
+    # Half of the pixels are right: once the others are removed, no error remains.
+    np.testing.assert_allclose(curves["confidence"][[0, 25, 26]], [1, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(curves["forward_backward"][:50], 1, atol=1e-5)
     summary = summarize(measurements)["n"]
+    assert summary["sparsification"]["oracle"] == pytest.approx(curves["oracle"])
+    assert summary["ause_ratio"] == pytest.approx(0.0, abs=0.01)
     errors = summary["expected_calibration_error"]
     assert errors["1"] == pytest.approx(((1 - left) + right) / 2, rel=1e-4)
     counts = np.array(summary["reliability"]["1"])
@@ -145,3 +166,23 @@ def test_confidence_of_a_network():
     decay = np.exp(-7 * np.sqrt(2 / np.array([1.0, 100.0])))
     right = -np.log((1 - share) * near * decay[0] + share * far * decay[1])
     assert values["nll"] == pytest.approx((left + right) / 2, rel=1e-4)
+
+
+def test_confidence_of_pixels_without_a_match():
+    mixture = LaplaceMixture(maximum_variance=100.0)
+    nothing = np.empty((0, 2))
+    left, right = [0, 0], [WIDTH - 1, 0]
+    pairs = [
+        EvaluationPair("a", IMAGE, IMAGE, nothing, nothing, unmatched=np.array([left])),
+        EvaluationPair("b", IMAGE, IMAGE, nothing, nothing, unmatched=np.array([right] * 3)),
+        dataclasses.replace(PAIRS[0], unmatched=np.empty((0, 2))),
+    ]
+    measurements = measure_all({"n": Network(), "DIS": BASELINES["DIS"]}, pairs, mixture)
+    assert "unmatched" not in measurements[1].values
+    assert "unmatched" not in measurements[4].values
+    of = summarize(measurements)["n"]["unmatched"]
+    near, far = ((1 - np.exp(-np.sqrt(2 / variance))) ** 2 for variance in (1, 100))
+    # One pixel of four is trusted; all pixels count the same.
+    assert of["pixels"] == 4
+    assert of["p_1"] == pytest.approx((near + 3 * far) / 4, rel=1e-3)
+    assert of["p_1_above_half"] == of["p_5_above_half"] == 0.25

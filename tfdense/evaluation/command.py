@@ -10,34 +10,19 @@ from pathlib import Path
 import tfdense
 from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES
-from tfdense.evaluation.measuring import measure, summarize
+from tfdense.evaluation.contact_sheet import ContactSheet
+from tfdense.evaluation.measuring import Measurement, measure
 from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.evaluation.readers import DATASETS, read_pairs
+from tfdense.evaluation.summary import summarize
+from tfdense.evaluation.tables import NETWORK, text_table
 from tfdense.files import replacing
+from tfdense.images import write_image
 from tfdense.inference.checks import output_folder
 from tfdense.inference.modes import MODES
 from tfdense.startup import import_tensorflow
 
-_NETWORK = "network"
 _SMALLEST_SIDE = 64
-# Name of a value, heading in the table, decimals.
-_TABLE = (
-    ("aepe", "AEPE", 2),
-    ("pck_1", "PCK-1", 1),
-    ("pck_3", "PCK-3", 1),
-    ("pck_5", "PCK-5", 1),
-    ("pck_10", "PCK-10", 1),
-    ("fl", "Fl", 1),
-    ("ause", "AUSE", 3),
-    ("seconds", "seconds", 3),
-)
-# Name of figures that not every method has, title, what stands before their keys, decimals.
-_DETAILS = (
-    ("corner_error_auc", "homography, corner error in px, AUC", "@", 1),
-    ("pose_auc", "pose, error in degrees, AUC", "@", 1),
-    ("pose_map", "pose, error in degrees, mAP", "@", 1),
-    ("expected_calibration_error", "expected calibration error", "P_", 3),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default="evaluation",
         metavar="DIR",
-        help="folder to write to (%(default)s)",
+        help="folder to write to (%(default)s); in its folder raw, what a network gave is kept, so "
+        "that it need not run again",
     )
     parser.add_argument(
         "--max-side",
@@ -74,37 +60,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, prints a table and writes ``results.json`` and ``pairs.csv``."""
+    """Measures, prints a table and writes the files."""
     if arguments.max_side is not None and arguments.max_side < _SMALLEST_SIDE:
         raise InputError(
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
     pairs = read_pairs(arguments.dataset, arguments.data)
     folder = output_folder(arguments.output)
-
-    methods, mixture = dict(BASELINES), None
-    if arguments.model is not None:
-        import_tensorflow()
-        network = tfdense.load(arguments.model, arguments.max_side, arguments.mode)
-        methods[_NETWORK], mixture = network, network.mixture
     if arguments.max_side is not None:
         pairs = (pair.limited(arguments.max_side) for pair in pairs)
-    measurements = list(measure(methods, _counted(pairs), mixture))
+    methods, mixture, worst = dict(BASELINES), None, ContactSheet()
+    if arguments.model is not None:
+        methods[NETWORK] = _network(arguments, folder)
+        mixture = methods[NETWORK].mixture
+    measurements = []
+    for pair in _counted(pairs):
+        for measurement, match in measure(methods, pair, mixture):
+            measurements.append(measurement)
+            if measurement.method == NETWORK:
+                worst.consider(pair, match, measurement)
     if not measurements:
         raise InputError(f"{arguments.data} holds no pair of {arguments.dataset}.")
 
     summary = summarize(measurements)
     count = len(measurements) // len(methods)
-    _write(folder, arguments, count, measurements, summary)
     title = f"{arguments.dataset}, number of pairs: {count}"
     if arguments.max_side is not None:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
         title += f", network: {arguments.model} ({arguments.mode})"
+    _write_numbers(folder, arguments, count, measurements, summary)
+    names = ["results.json", "pairs.csv"]
+    if arguments.model is not None:
+        write_image(folder / "worst_pairs.png", worst.picture())
+        names += ["worst_pairs.png", *_write_plots(folder, arguments.dataset, summary[NETWORK])]
     print(f"{title}; mean over pairs")
-    print(_table(summary))
-    print(f"wrote to {folder}: results.json, pairs.csv")
+    print(text_table(summary))
+    print(f"wrote to {folder}: {', '.join(names)}")
     return 0
+
+
+def _network(arguments: argparse.Namespace, folder: Path):
+    import_tensorflow()
+    from tfdense.evaluation.raw_results import RecordedNetwork, identify
+
+    use = arguments.max_side, arguments.mode
+    key = identify(arguments.model, *use)
+    return RecordedNetwork(lambda: tfdense.load(arguments.model, *use), folder / "raw" / key)
 
 
 def _counted(pairs: Iterable[EvaluationPair]) -> Iterator[EvaluationPair]:
@@ -117,31 +119,12 @@ def _counted(pairs: Iterable[EvaluationPair]) -> Iterator[EvaluationPair]:
         print("\r", end="", file=sys.stderr)
 
 
-def _table(summary: dict) -> str:
-    width = max(map(len, summary))
-    known = {name for figures in summary.values() for name in figures["mean_over_pairs"]}
-    columns = [column for column in _TABLE if column[0] in known]
-    lines = [" ".join([" " * width, *(f"{heading:>8}" for _, heading, _ in columns)])]
-    for method, figures in summary.items():
-        values = figures["mean_over_pairs"]
-        cells = (f"{values[name]:8.{decimals}f}" for name, _, decimals in columns)
-        lines.append(" ".join([method.ljust(width), *cells]))
-        for name, title, prefix, decimals in _DETAILS:
-            if name in figures:
-                parts = (
-                    f"{prefix}{key} {value:.{decimals}f}" for key, value in figures[name].items()
-                )
-                lines.append(f"  {title}: {', '.join(parts)}")
-        if "ause_forward_backward" in values:
-            lines.append(
-                f"  AUSE by forward-backward error: {values['ause_forward_backward']:.3f}; "
-                f"mean P_1: {values['mean_confidence']:.3f}"
-            )
-    return "\n".join(lines)
-
-
-def _write(
-    folder: Path, arguments: argparse.Namespace, count: int, measurements: Sequence, summary: dict
+def _write_numbers(
+    folder: Path,
+    arguments: argparse.Namespace,
+    count: int,
+    measurements: Sequence[Measurement],
+    summary: dict,
 ) -> None:
     content = {
         "version": tfdense.__version__,
@@ -161,3 +144,24 @@ def _write(
         writer.writeheader()
         for m in measurements:
             writer.writerow({"pair": m.pair, "method": m.method} | m.values)
+
+
+def _write_plots(folder: Path, dataset: str, figures: dict[str, dict]) -> list[str]:
+    """Draws what there is of a network; returns the names of the files."""
+    # Matplotlib takes a while to import.
+    from tfdense.evaluation.plots import plot_reliability, plot_sparsification
+
+    names = []
+    if "sparsification" in figures:
+        names.append("sparsification.png")
+        means = figures["mean_over_pairs"]
+        areas = {
+            "confidence": means["ause"],
+            "forward_backward": means["ause_forward_backward"],
+        }
+        plot_sparsification(folder / names[-1], dataset, figures["sparsification"], areas)
+    if "reliability" in figures:
+        names.append("reliability.png")
+        errors = figures["expected_calibration_error"]
+        plot_reliability(folder / names[-1], dataset, figures["reliability"], errors)
+    return names

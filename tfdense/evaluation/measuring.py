@@ -1,34 +1,28 @@
-"""Runs methods on pairs with ground truth and sums up how well they did."""
+"""Runs methods on a pair with ground truth and measures how well they did."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tfdense.evaluation import metrics
-from tfdense.evaluation.geometric import (
-    area_under_recall,
-    homography_corner_error,
-    mean_average_precision,
-    pose_error,
-)
+from tfdense.evaluation.geometric import homography_corner_error, pose_error
 from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.inference.checks import image_to_match
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
+    from tfdense.inference.match import Match
     from tfdense.inference.two_view import Homography, Pose
     from tfdense.mixture import Mixture
 
 RADII = (1.0, 3.0, 5.0)
-_PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
-_CORNER_THRESHOLDS = (3.0, 5.0, 10.0)
-_POSE_THRESHOLDS = (5.0, 10.0, 20.0)
-# Means over the points of a pair; the others are not, so that they are averaged over pairs only.
-_POINT_MEANS = ("aepe", *(f"pck_{threshold:g}" for threshold in _PCK_THRESHOLDS), "fl")
+PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
+# Of the confidences of pixels without a match.
+UNMATCHED_RADII = (1.0, 5.0)
 
 
 class Estimate(Protocol):
@@ -55,14 +49,21 @@ class Measurement:
 
     Attributes:
         pair, method: their names.
-        values: by name: ``points`` (how many have ground truth), ``aepe`` in px, ``pck_T`` and
-            ``fl`` in percent, ``ause`` and ``ause_pck_5`` by the method's own confidence, and
-            ``seconds``, in which a classical method matches in both directions for its confidence.
-            Where pair and method have a homography: ``corner_error`` in px, infinite if none was
-            found. Where both have cameras: ``pose_error`` in degrees, likewise; a pair without
-            points has only this and the seconds. Of a network also: ``ause_forward_backward`` (by
-            the error of going to the source and back), ``nll`` in nats and ``mean_confidence``, of
-            P_1.
+        values: by name, as far as the pair's ground truth and the method allow:
+
+            - ``seconds``, in which a classical method matches both ways for its confidence,
+            - of the flow: ``points`` (how many are known), ``aepe`` in px, ``pck_T`` and ``fl`` in
+              percent, and ``pck_rule``, within `EvaluationPair.tolerance`,
+            - of the method's confidence: ``ause`` and ``ause_pck_5``,
+            - of a homography: ``corner_error`` in px, infinite if none was found,
+            - of cameras: ``pose_error`` in degrees, likewise,
+            - of a network's distribution: ``nll`` in nats, ``mean_confidence``, of P_1, and
+              ``ause_NAME`` by each of `rankings`,
+            - of a network where pixels are known to have no match: ``unmatched`` (how many),
+              ``unmatched_p_R``, their mean P_R, and ``unmatched_p_R_above_half``, the share of them
+              with a P_R above 0.5, for R in `UNMATCHED_RADII`.
+        curves: by ``confidence``, the names of `rankings` and ``oracle``: the sparsification curve,
+            divided by the pair's AEPE, [51].
         reliability: of a network: for each of `RADII` the counts of `metrics.reliability`,
             [radii, bins, 3].
     """
@@ -70,67 +71,132 @@ class Measurement:
     pair: str
     method: str
     values: dict[str, float]
+    curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     reliability: np.ndarray | None = None
 
 
 def measure(
-    methods: dict[str, Matches], pairs: Iterable[EvaluationPair], mixture: Mixture | None = None
-) -> Iterable[Measurement]:
-    """Runs each method on each pair.
+    methods: dict[str, Matches], pair: EvaluationPair, mixture: Mixture | None = None
+) -> Iterator[tuple[Measurement, Estimate]]:
+    """Runs each method on a pair.
 
     Args:
         methods: by name. One whose matches have a ``log_variance`` is a network.
-        pairs: with ground truth.
+        pair: with ground truth.
         mixture: of the network.
 
     Yields:
-        A measurement for each pair and method, pair by pair. A network's first pair takes longer,
+        For each method its measurement and what it gave. A network's first pair takes longer,
         since it is prepared meanwhile.
 
     Raises:
         InputError: if an image is too small to be matched.
     """
-    for pair in pairs:
-        for role in ("source", "target"):
-            image_to_match(f"{role} of the pair {pair.name}", getattr(pair, role))
-        for name, method in methods.items():
-            start = time.perf_counter()
-            match = method.match(pair.source, pair.target)
-            seconds = time.perf_counter() - start
-            values = {"seconds": seconds}
-            if pair.cameras is not None and hasattr(match, "pose"):
-                pose = match.pose(pair.cameras.source, pair.cameras.target)
-                values["pose_error"] = _pose_error(pair, pose)
-            if not len(pair.points):
-                yield Measurement(pair.name, name, values)
-                continue
-            values |= _accuracy(pair, match)
-            if pair.homography is not None and hasattr(match, "homography"):
-                values["corner_error"] = _corner_error(pair, match.homography())
-            if not hasattr(match, "log_variance"):
-                yield Measurement(pair.name, name, values)
-                continue
-            backward = method.match(pair.target, pair.source).flow
-            probabilistic, reliability = _probabilistic(pair, match, backward, mixture)
-            yield Measurement(pair.name, name, values | probabilistic, reliability)
+    for role in ("source", "target"):
+        image_to_match(f"{role} of the pair {pair.name}", getattr(pair, role))
+    for name, method in methods.items():
+        start = time.perf_counter()
+        match = method.match(pair.source, pair.target)
+        elapsed = time.perf_counter() - start
+        # A match that was recorded knows how long it took then.
+        values = {"seconds": getattr(match, "seconds", elapsed)}
+        values |= _geometry(pair, match)
+        curves, counts = {}, None
+        if len(pair.points):
+            of_flow, curves, counts = _flow(pair, match, method, mixture)
+            values |= of_flow
+        if pair.unmatched is not None and len(pair.unmatched) and hasattr(match, "log_variance"):
+            values |= _unmatched(match, pair.unmatched, mixture)
+        yield Measurement(pair.name, name, values, curves, counts), match
 
 
-def _accuracy(pair: EvaluationPair, match: Estimate) -> dict[str, float]:
-    errors = metrics.endpoint_error(metrics.sample(match.flow, pair.points), pair.true_flow)
-    uncertainty = -metrics.sample(match.confidence, pair.points)
+def rankings(
+    match: Match, backward: np.ndarray, points: np.ndarray, mixture: Mixture
+) -> dict[str, np.ndarray]:
+    """Returns what else than its confidence a network's matches can be ordered by.
+
+    Args:
+        match: of the network.
+        backward: its flow from source to target, [source height, source width, 2].
+        points: (x, y) in the target, [n, 2].
+        mixture: of the network.
+
+    Returns:
+        By name, [n], higher is less certain: ``p_3`` and ``p_5``, by P_R; ``deviation``, the
+        weighted mean of the components' standard deviations, in px, to which the expected error is
+        proportional; ``forward_backward``, the error of going to the source and back, in px.
+    """
+    log_variance = metrics.sample(match.log_variance, points)
+    logits = metrics.sample(match.logits, points)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    deviation = (weights * np.exp(log_variance / 2)).sum(axis=-1) / weights.sum(axis=-1)
+    cycle = metrics.forward_backward_error(match.flow, backward)
     return {
+        **{
+            f"p_{radius:g}": -mixture.confidence(log_variance, logits, radius).numpy()
+            for radius in RADII[1:]
+        },
+        "deviation": deviation,
+        # An infinite error cannot be interpolated: what leaves the source comes last.
+        "forward_backward": metrics.sample(np.minimum(cycle, 1e6), points),
+    }
+
+
+def _geometry(pair: EvaluationPair, match: Estimate) -> dict[str, float]:
+    values = {}
+    if pair.cameras is not None and hasattr(match, "pose"):
+        pose = match.pose(pair.cameras.source, pair.cameras.target)
+        values["pose_error"] = _pose_error(pair, pose)
+    if pair.homography is not None and hasattr(match, "homography"):
+        values["corner_error"] = _corner_error(pair, match.homography())
+    return values
+
+
+def _flow(pair: EvaluationPair, match: Estimate, method: Matches, mixture: Mixture | None):
+    """Returns the values, curves and counts of a `Measurement` that need the true flow."""
+    flow = metrics.sample(match.flow, pair.points)
+    errors = metrics.endpoint_error(flow, pair.true_flow)
+    values = {
         "points": len(errors),
         "aepe": metrics.average_endpoint_error(errors),
         **{
             f"pck_{threshold:g}": metrics.percentage_of_correct_keypoints(errors, threshold)
-            for threshold in _PCK_THRESHOLDS
+            for threshold in PCK_THRESHOLDS
         },
         "fl": metrics.outlier_percentage(errors, pair.true_flow),
-        "ause": metrics.area_under_sparsification_error(errors, uncertainty),
-        "ause_pck_5": metrics.area_under_sparsification_error(
-            errors, uncertainty, lambda e: metrics.percentage_of_correct_keypoints(e, 5.0), 100.0
-        ),
     }
+    if pair.tolerance is not None:
+        values["pck_rule"] = metrics.percentage_of_correct_keypoints(errors, pair.tolerance)
+    own = -metrics.sample(match.confidence, pair.points)
+    uncertainties, likelihood, counts = {"confidence": own}, {}, None
+    if hasattr(match, "log_variance"):
+        backward = method.match(pair.target, pair.source).flow
+        uncertainties |= rankings(match, backward, pair.points, mixture)
+        likelihood, counts = _probabilities(match, flow, pair, mixture)
+    curves = _curves(errors, uncertainties)
+    values |= _areas(curves)
+    values["ause_pck_5"] = metrics.area_under_sparsification_error(
+        errors, own, lambda e: metrics.percentage_of_correct_keypoints(e, 5.0), 100.0
+    )
+    return values | likelihood, curves, counts
+
+
+def _curves(errors: np.ndarray, uncertainties: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    curves = {
+        name: metrics.sparsification_curve(errors, uncertainty)
+        for name, uncertainty in {**uncertainties, "oracle": errors}.items()
+    }
+    scale = curves["oracle"].max() + 1e-6
+    return {name: curve / scale for name, curve in curves.items()}
+
+
+def _areas(curves: dict[str, np.ndarray]) -> dict[str, float]:
+    areas = {
+        f"ause_{name}": metrics.area_between_curves(curve, curves["oracle"])
+        for name, curve in curves.items()
+        if name != "oracle"
+    }
+    return {"ause": areas.pop("ause_confidence"), **areas}
 
 
 def _corner_error(pair: EvaluationPair, homography: Homography | None) -> float:
@@ -147,72 +213,27 @@ def _pose_error(pair: EvaluationPair, pose: Pose | None) -> float:
     return pose_error(pose.rotation, pose.translation, cameras.rotation, cameras.translation)
 
 
-def _probabilistic(pair, match, backward, mixture) -> tuple[dict[str, float], np.ndarray]:
-    flow = metrics.sample(match.flow, pair.points)
+def _probabilities(
+    match: Match, flow: np.ndarray, pair: EvaluationPair, mixture: Mixture
+) -> tuple[dict[str, float], np.ndarray]:
     log_variance = metrics.sample(match.log_variance, pair.points)
     logits = metrics.sample(match.logits, pair.points)
-    cycle = metrics.forward_backward_error(match.flow, backward)
     likelihood = mixture.negative_log_likelihood(flow - pair.true_flow, log_variance, logits)
-    # An infinite error cannot be interpolated: what leaves the source comes last.
-    uncertainty = metrics.sample(np.minimum(cycle, 1e6), pair.points)
-    errors = metrics.endpoint_error(flow, pair.true_flow)
     confidences = [mixture.confidence(log_variance, logits, radius).numpy() for radius in RADII]
-    values = {
-        "ause_forward_backward": metrics.area_under_sparsification_error(errors, uncertainty),
-        "nll": float(np.mean(likelihood)),
-        "mean_confidence": float(confidences[0].mean()),
-    }
-    reliability = [
+    counts = [
         metrics.reliability(confidence, metrics.within_square(flow, pair.true_flow, radius))
         for confidence, radius in zip(confidences, RADII, strict=True)
     ]
-    return values, np.stack(reliability)
+    values = {"nll": float(np.mean(likelihood)), "mean_confidence": float(confidences[0].mean())}
+    return values, np.stack(counts)
 
 
-def summarize(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict]]:
-    """Sums up the measurements of one data set.
-
-    Returns:
-        For each method: ``mean_over_pairs`` of every value; ``mean_over_points``, in which each
-        point of the whole data set counts the same (as KITTI's Fl is published); for a network
-        also ``expected_calibration_error`` of P_R over all points, by R, and the counts of its
-        ``reliability`` diagram (see `metrics.reliability`). Errors that may be infinite have no
-        mean: there are ``corner_error_auc``, ``pose_auc`` (trapezoid rule) and ``pose_map`` (mean
-        of accuracies) in percent, by the threshold in px or degrees.
-    """
-    result = {}
-    for method in dict.fromkeys(m.method for m in measurements):
-        of_method = [m for m in measurements if m.method == method]
-        columns = {
-            name: np.array([m.values[name] for m in of_method]) for name in of_method[0].values
-        }
-        corner_errors = columns.pop("corner_error", None)
-        pose_errors = columns.pop("pose_error", None)
-        means = {name: float(column.mean()) for name, column in columns.items()}
-        result[method] = {"mean_over_pairs": means}
-        if "points" in columns:
-            result[method]["mean_over_points"] = {
-                name: float(np.average(columns[name], weights=columns["points"]))
-                for name in _POINT_MEANS
-            }
-        if corner_errors is not None:
-            result[method]["corner_error_auc"] = {
-                f"{threshold:g}": area_under_recall(corner_errors, threshold)
-                for threshold in _CORNER_THRESHOLDS
-            }
-        if pose_errors is not None:
-            for name, figure in (("auc", area_under_recall), ("map", mean_average_precision)):
-                result[method][f"pose_{name}"] = {
-                    f"{threshold:g}": figure(pose_errors, threshold)
-                    for threshold in _POSE_THRESHOLDS
-                }
-        if of_method[0].reliability is not None:
-            counts = np.sum([m.reliability for m in of_method], axis=0)
-            result[method]["expected_calibration_error"] = {
-                f"{radius:g}": metrics.expected_calibration_error(count)
-                for radius, count in zip(RADII, counts, strict=True)
-            }
-            result[method]["reliability"] = {
-                f"{radius:g}": count.tolist() for radius, count in zip(RADII, counts, strict=True)
-            }
-    return result
+def _unmatched(match: Match, pixels: np.ndarray, mixture: Mixture) -> dict[str, float]:
+    log_variance = metrics.sample(match.log_variance, pixels)
+    logits = metrics.sample(match.logits, pixels)
+    values = {"unmatched": len(pixels)}
+    for radius in UNMATCHED_RADII:
+        confidence = mixture.confidence(log_variance, logits, radius).numpy()
+        values[f"unmatched_p_{radius:g}"] = float(confidence.mean())
+        values[f"unmatched_p_{radius:g}_above_half"] = float((confidence > 0.5).mean())
+    return values

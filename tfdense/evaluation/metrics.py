@@ -112,11 +112,18 @@ def area_under_sparsification_error(
 ) -> float:
     """Returns AUSE: the area between the sparsification curve and that of the true errors.
 
-    Both are divided by the largest value of the latter. 0 means that the uncertainty ranks the
-    pixels as their errors do. Arguments as of `sparsification_curve`.
+    Arguments as of `sparsification_curve`; the area as of `area_between_curves`.
     """
     curve = sparsification_curve(errors, uncertainty, metric, perfect)
-    oracle = sparsification_curve(errors, errors, metric, perfect)
+    return area_between_curves(curve, sparsification_curve(errors, errors, metric, perfect))
+
+
+def area_between_curves(curve: np.ndarray, oracle: np.ndarray) -> float:
+    """Returns the area between a sparsification curve and that of the true errors.
+
+    Both are divided by the largest value of the latter. 0 means that the uncertainty ranks the
+    pixels as their errors do.
+    """
     scale = oracle.max() + 1e-6
     share = np.linspace(0.0, 1.0, len(curve))
     return float(abs(np.trapezoid(curve / scale, share) - np.trapezoid(oracle / scale, share)))

@@ -26,6 +26,9 @@ def test_synthetic_pairs_are_warps_with_their_flow(tmp_path, monkeypatch):
         places = np.round(pair.points + pair.true_flow).astype(int)
         seen = pair.source[places[:, 1].clip(0, 255), places[:, 0].clip(0, 255)].astype(int)
         assert np.median(np.abs(seen - pair.target[rows, columns])) < 3
+        known = {tuple(point) for point in pair.points.astype(int)}
+        assert known.isdisjoint(map(tuple, pair.unmatched))
+    assert any(len(pair.unmatched) for pair in pairs)
 
 
 def test_unrelated_pairs_are_of_different_photos(tmp_path):

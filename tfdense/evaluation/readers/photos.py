@@ -1,5 +1,6 @@
 """Pairs that are made from any folder of photos, with a fixed seed."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,10 @@ _STEP = 4
 
 
 def synthetic_pairs(folder: Path) -> Iterator[EvaluationPair]:
-    """Yields 100 random warps of the photos below a folder, as validation during training does."""
+    """Yields 100 random warps of the photos below a folder, as validation during training does.
+
+    Pixels whose match lies outside the source or is hidden in it are known to have none.
+    """
     # TensorFlow is loaded for this data set only.
     import_tensorflow()
     from tfdense.data import validation_pairs
@@ -26,7 +30,9 @@ def synthetic_pairs(folder: Path) -> Iterator[EvaluationPair]:
     batches = validation_pairs(config, 1, _LARGEST_COUNT, _SEED)
     for number, batch in enumerate(batches.as_numpy_iterator()):
         source, target = (np.round(batch[k][0]).astype(np.uint8) for k in ("source", "target"))
-        yield dense_pair(str(number), source, target, batch["flow"][0], batch["mask"][0] > 0)
+        pair = dense_pair(str(number), source, target, batch["flow"][0], batch["mask"][0] > 0)
+        rows, columns = np.nonzero(batch["unmatched"][0])
+        yield dataclasses.replace(pair, unmatched=np.stack([columns, rows], axis=-1))
 
 
 def unrelated_pairs(folder: Path) -> Iterator[EvaluationPair]:
