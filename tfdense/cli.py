@@ -15,6 +15,10 @@ _COMMANDS = {
         "tfdense.evaluation.command",
         "measure a network and classical methods on a data set with ground truth",
     ),
+    "compare": (
+        "tfdense.evaluation.comparing",
+        "put the results of several evaluations into one Markdown table",
+    ),
     "train": ("tfdense.training.command", "train a network on photos"),
     "export": ("tfdense.exporting.command", "write a SavedModel or a .tflite file"),
     "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),
