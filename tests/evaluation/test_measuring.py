@@ -11,6 +11,7 @@ from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.measuring import measure
 from tfdense.evaluation.pairs import Cameras, EvaluationPair, homography_pair
 from tfdense.evaluation.summary import summarize
+from tfdense.inference import two_view
 from tfdense.mixture import LaplaceMixture
 
 HEIGHT, WIDTH = 20, 30
@@ -80,6 +81,10 @@ class Geometry:
             confidence=match.confidence,
             homography=lambda: self.homographies.pop(0),
             pose=lambda K_source, K_target: self.poses.pop(0),
+            # The camera of the test moves forward: lines meet at the pixel (0, 0).
+            matches=lambda: two_view.Matches(
+                np.array([[8.0, 6], [8, 6]]), np.array([[4.0, 3], [4, 9]]), np.ones(2)
+            ),
         )
 
 
@@ -104,7 +109,9 @@ def test_pose_errors_without_points():
     assert [m.values.get("pose_error") for m in measurements] == [90, None, np.inf, None]
     summary = summarize(measurements)
     assert summary["turn"]["pose_auc"]["20"] == summary["turn"]["pose_map"]["20"] == 0.0
-    assert list(summary["turn"]["mean_over_pairs"]) == ["seconds"]
+    assert list(summary["turn"]["mean_over_pairs"]) == ["seconds", "epipolar_precision"]
+    assert summary["turn"]["mean_over_pairs"]["epipolar_precision"] == 50.0
+    assert list(summary["identity"]["mean_over_pairs"]) == ["seconds"]
     assert "pose_auc" not in summary["identity"]
 
 

@@ -82,7 +82,7 @@ def test_text_table():
         "             AEPE     AUSE  seconds",
         "identity     1.23             0.500",
         "network      1.23    0.100    0.500",
-        "  pose, error in degrees, AUC: @5 12.3, @10 50.0",
+        "  pose, error in degrees, exact AUC: @5 12.3, @10 50.0",
         "  AUSE by confidence 0.100, P_3 0.100, P_5 0.100, deviation 0.100, "
         "forward-backward error 0.200; first to last: 0.50",
         "  mean P_1: 0.100",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tfdense.evaluation import metrics
-from tfdense.evaluation.geometric import homography_corner_error, pose_error
+from tfdense.evaluation.geometric import epipolar_precision, homography_corner_error, pose_error
 from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.inference.checks import image_to_match
 
@@ -56,7 +56,8 @@ class Measurement:
               percent, and ``pck_rule``, within `EvaluationPair.tolerance`,
             - of the method's confidence: ``ause`` and ``ause_pck_5``,
             - of a homography: ``corner_error`` in px, infinite if none was found,
-            - of cameras: ``pose_error`` in degrees, likewise,
+            - of cameras: ``pose_error`` in degrees, likewise, and ``epipolar_precision`` of the
+              matches in percent,
             - of a network's distribution: ``nll`` in nats, ``mean_confidence``, of P_1, and
               ``ause_NAME`` by each of `rankings`,
             - of a network where pixels are known to have no match: ``unmatched`` (how many),
@@ -147,6 +148,10 @@ def _geometry(pair: EvaluationPair, match: Estimate) -> dict[str, float]:
     if pair.cameras is not None and hasattr(match, "pose"):
         pose = match.pose(pair.cameras.source, pair.cameras.target)
         values["pose_error"] = _pose_error(pair, pose)
+        matches = match.matches()
+        values["epipolar_precision"] = epipolar_precision(
+            matches.source, matches.target, pair.cameras
+        )
     if pair.homography is not None and hasattr(match, "homography"):
         values["corner_error"] = _corner_error(pair, match.homography())
     return values

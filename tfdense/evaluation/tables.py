@@ -14,15 +14,17 @@ _COLUMNS = (
     ("pck_3", "PCK-3", 1),
     ("pck_5", "PCK-5", 1),
     ("pck_10", "PCK-10", 1),
+    ("pck_rule", "PCK-rule", 1),
     ("fl", "Fl", 1),
     ("ause", "AUSE", 3),
+    ("epipolar_precision", "epipolar", 1),
     ("seconds", "seconds", 3),
 )
 # Name of figures that not every method has, title, what stands before their keys, decimals.
 _DETAILS = (
     ("corner_error_auc", "homography, corner error in px, AUC", "@", 1),
-    ("pose_auc", "pose, error in degrees, AUC", "@", 1),
-    ("pose_map", "pose, error in degrees, mAP", "@", 1),
+    ("pose_auc", "pose, error in degrees, exact AUC", "@", 1),
+    ("pose_map", "pose, error in degrees, mAP in steps of 5", "@", 1),
     ("expected_calibration_error", "expected calibration error", "P_", 3),
 )
 _RANKINGS = (
@@ -39,8 +41,10 @@ _ACCURACY = (
         (("mean_over_pairs", f"pck_{threshold}"), f"PCK-{threshold}", 1, True)
         for threshold in (1, 3, 5, 10)
     ),
+    (("mean_over_pairs", "pck_rule"), "PCK by its own rule", 1, True),
     *((("corner_error_auc", t), f"corner error AUC@{t} px", 1, True) for t in ("3", "5", "10")),
     *((("pose_auc", t), f"pose AUC@{t}°", 1, True) for t in ("5", "10", "20")),
+    (("mean_over_pairs", "epipolar_precision"), "epipolar precision", 1, True),
 )
 _CONFIDENCE = (
     (("mean_over_pairs", "ause"), "AUSE", 3, False),
