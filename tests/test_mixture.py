@@ -102,6 +102,20 @@ def test_normal_confidence_and_variance_equal_integrals_of_the_density(raw, logi
     assert float(NORMAL.variance(log_variance, logits)) == pytest.approx(second_moment, rel=1e-3)
 
 
+@each_mixture
+def test_other_units_change_nothing(mixture):
+    """Of images seen at half their size, all lengths double; so does what is said of them."""
+    error, logits = tf.constant([[3.0, -1.0]]), tf.constant([[0.4, -0.3]])
+    small = mixture.constrain([[1.0]])
+    large = small + 2 * np.log(2.0)
+    density = mixture.negative_log_likelihood(error, small, logits)
+    doubled = mixture.negative_log_likelihood(2 * error, large, logits)
+    np.testing.assert_allclose(doubled, density + 2 * np.log(2.0), rtol=1e-5)
+    np.testing.assert_allclose(
+        mixture.confidence(large, logits, 2.0), mixture.confidence(small, logits, 1.0), rtol=1e-5
+    )
+
+
 def test_laplace_variance_stays_within_its_bounds():
     log_variance = LAPLACE.constrain(np.linspace(-1e4, 1e4, 2001)[:, None]).numpy()
     assert log_variance.dtype == np.float32

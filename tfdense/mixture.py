@@ -185,25 +185,28 @@ class GaussianUniformMixture(Mixture):
         return tf.concat([normal, uniform], axis=-1)
 
     def log_density(self, error, log_variance) -> tf.Tensor:
-        """The normal's, and ``-log(extent²)`` everywhere: a large error has a finite cost."""
+        """The normal's, and ``-log(extent²)`` everywhere: a large error has a finite cost.
+
+        The extent is the one that `log_variance` tells, which is in the units of the error: of
+        images that the network saw resized, say.
+        """
         normal_variance = log_variance[..., 0]
         squared = tf.reduce_sum(tf.square(error), axis=-1)
         normal = (
             -math.log(2.0 * math.pi) - normal_variance - 0.5 * squared * tf.exp(-normal_variance)
         )
-        uniform = tf.fill(tf.shape(normal), -2.0 * math.log(self.extent))
-        return tf.stack([normal, uniform], axis=-1)
+        uniform = -math.log(12.0) - log_variance[..., 1]
+        return tf.stack([normal, uniform + tf.zeros_like(normal)], axis=-1)
 
     def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
-        """``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``"""
+        """``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``, the extent from log_variance."""
         log_variance, logits = _float32(log_variance, logits)
         weights = tf.nn.softmax(logits)
         radius_x, radius_y = _pair(radius)
         scale = tf.exp(-0.5 * log_variance[..., 0]) * math.sqrt(0.5)
         normal = _erf(radius_x * scale) * _erf(radius_y * scale)
-        uniform = tf.minimum(1.0, 2.0 * radius_x / self.extent) * tf.minimum(
-            1.0, 2.0 * radius_y / self.extent
-        )
+        share = tf.exp(-0.5 * log_variance[..., 1]) * (2.0 / math.sqrt(12.0))
+        uniform = tf.minimum(1.0, radius_x * share) * tf.minimum(1.0, radius_y * share)
         return weights[..., 0] * normal + weights[..., 1] * uniform
 
 
