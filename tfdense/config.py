@@ -45,10 +45,41 @@ _Positive = Annotated[float, Field(gt=0)]
 
 
 @frozen
-class LossConfig:
-    """The mixture likelihood over the levels of the network.
+class PhotometricConfig:
+    """The terms of the objective without ground truth, see `tfdense.photometric`.
 
     Attributes:
+        absolute, ssim, census: weights of the measures of how two pixels differ; their weighted
+            mean is in 0..1. SSIM and above all census bear changes of light.
+        confidence: beta, up to which such a difference is trusted in full. 0 lets the confidence
+            collapse.
+        smoothness, magnitude: factors of the flow's gradient and of its length, in pixels.
+        edge_awareness: how much less the gradient counts at edges of the image; 0 is plain L1.
+    """
+
+    absolute: float = Field(1.0, ge=0)
+    ssim: float = Field(0.0, ge=0)
+    census: float = Field(0.0, ge=0)
+    confidence: float = Field(0.05, ge=0)
+    smoothness: float = Field(0.01, ge=0)
+    magnitude: float = Field(1e-4, ge=0)
+    edge_awareness: float = Field(10.0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _some_measure(self):
+        if not self.absolute + self.ssim + self.census:
+            raise ValueError("at least one of absolute, ssim and census should be positive")
+        return self
+
+
+@frozen
+class LossConfig:
+    """What is minimised, over the levels of the network.
+
+    Attributes:
+        objective: ``likelihood`` of the true flow under the mixture, or ``photometric``, which
+            needs no ground truth. `level_weights` are of either, `photometric` is of the latter,
+            the others are of the former.
         matching_weight: of the likelihood of the true cell, where a network matches whole images.
         level_weights: one for each level, coarse to fine.
         resolution: ``level`` compares with the ground truth resized to each level's grid,
@@ -58,11 +89,13 @@ class LossConfig:
             anywhere, so that the confidence becomes low. 0 leaves such pixels out (the original).
     """
 
+    objective: Literal["likelihood", "photometric"] = "likelihood"
     matching_weight: float = Field(1.0, ge=0)
     level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
     unmatched_weight: float = Field(0.0, ge=0)
+    photometric: PhotometricConfig = PhotometricConfig()
 
 
 @frozen
@@ -130,6 +163,16 @@ class Config:
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _something_to_learn(self):
+        sequences = self.data.sequences
+        if sequences.folder and sequences.share == 1 and self.loss.objective == "likelihood":
+            raise ValueError(
+                "data.sequences.share should be below 1 or loss.objective photometric: sequences "
+                "have no ground truth, which the likelihood needs"
+            )
+        return self
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -213,6 +256,8 @@ def _describe(problem: dict) -> str:
         close = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1)
         return f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else "")
     expected = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if not location:  # of groups that do not go together
+        return expected
     return f"{key} {expected}, received {problem['input']!r}"
 
 

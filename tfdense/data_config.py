@@ -187,6 +187,24 @@ class MegaDepthConfig:
 
 
 @frozen
+class SequencesConfig:
+    """Pairs of frames of videos among the training pairs, see `tfdense.data.sequences`.
+
+    They have no ground truth: only ``loss.objective: photometric`` learns from them.
+
+    Attributes:
+        folder: of a sequence, or of sub-folders with one each; None leaves sequences out. Frames
+            are kept in memory as photos are.
+        share: of the training pairs that are frames.
+        gap: largest distance of the frames of a pair in their sequence.
+    """
+
+    folder: str | None = None
+    share: _Fraction = 0.5
+    gap: int = Field(1, ge=1)
+
+
+@frozen
 class DataConfig:
     """Where training pairs come from and how they are made.
 
@@ -219,3 +237,4 @@ class DataConfig:
     objects: ObjectConfig = ObjectConfig()
     photometry: PhotometryConfig = PhotometryConfig()
     megadepth: MegaDepthConfig = MegaDepthConfig()
+    sequences: SequencesConfig = SequencesConfig()

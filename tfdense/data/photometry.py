@@ -11,18 +11,20 @@ from tfdense.data_config import PhotometryConfig
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def random_photometry(image, seed, config: PhotometryConfig) -> tf.Tensor:
+def random_photometry(image, seed, config: PhotometryConfig, noise_seed=None) -> tf.Tensor:
     """Changes an image as another camera, another light or a compression might.
 
     Args:
         image: float32 [height, width, 3], RGB, 0..255.
         seed: int [2].
         config: the ranges.
+        noise_seed: int [2], of the noise alone: two images that get the same changes otherwise.
 
     Returns:
         float32 [height, width, 3], 0..255.
     """
-    choice_seed, light_seed, blur_seed, noise_seed, jpeg_seed = tf.unstack(tf.random.split(seed, 5))
+    choice_seed, light_seed, blur_seed, own_seed, jpeg_seed = tf.unstack(tf.random.split(seed, 5))
+    noise_seed = own_seed if noise_seed is None else noise_seed
     choice = tf.random.stateless_uniform([5], choice_seed)
 
     def change():

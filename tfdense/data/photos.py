@@ -71,14 +71,15 @@ class ImageStore:
     def load(self, index: int) -> np.ndarray:
         """Returns the image of the first usable file from `index` on, cyclically."""
         for step in range(len(self)):
-            image = self._load_file((int(index) + step) % len(self))
+            image = self.load_file((int(index) + step) % len(self))
             if image is not None:
                 return image
         raise InputError(
             f"None of the {len(self)} image files can be used. The first is {self._paths[0]}."
         )
 
-    def _load_file(self, index: int) -> np.ndarray | None:
+    def load_file(self, index: int) -> np.ndarray | None:
+        """Returns the image of just this file, or None if it cannot be used."""
         if index in self._images:
             return self._images[index]
         if index in self._unusable:

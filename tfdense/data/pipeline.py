@@ -18,16 +18,17 @@ from tfdense.data.photos import (
     training_photos,
     validation_photos,
 )
+from tfdense.data.sequences import Sequences, random_frames
 from tfdense.data_config import DataConfig
 from tfdense.images import find_images
 
-_TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED = 0, 1, 2, 3
+_TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED, _SEQUENCES = range(5)
 
 
 def training_pairs(
     config: DataConfig, batch_size: int, seed: int, start_step: int = 0
 ) -> tf.data.Dataset:
-    """Makes an endless stream of random training pairs, synthetic and of MegaDepth if asked for.
+    """Makes an endless stream of random training pairs: synthetic, of MegaDepth, of sequences.
 
     Args:
         config: the photos and the ranges.
@@ -59,7 +60,9 @@ def training_pairs(
         return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
 
     if config.megadepth.folder is not None:
-        make = _mixed(make, config, seed)
+        make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
+    if config.sequences.folder is not None:
+        make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
     batches = _map(numbers, make).batch(batch_size, drop_remainder=True)
     if config.unrelated and batch_size > 1:
@@ -121,22 +124,32 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
     return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _mixed(make_synthetic, config: DataConfig, seed: int):
-    """Lets each pair be of MegaDepth by chance."""
+def _mixed(make, make_other, share: float, seed: int, stream: int):
+    """Lets each pair be of another source by chance; that one is given two seeds too."""
+
+    def mixed(number):
+        chance, *seeds = tf.unstack(tf.random.split(_pair_seed(seed, stream, number), 3))
+        other = tf.random.stateless_uniform([], chance) < share
+        return tf.cond(other, lambda: make_other(number, seeds), lambda: make(number))
+
+    return mixed
+
+
+def _megadepth(config: DataConfig, seed: int):
     read = _real(MegaDepth(config.megadepth, config.size, seed))
 
-    def make_real(number, seeds):
+    def make(number, seeds):
         pair = read(number)
         for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
             pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
         return pair
 
-    def make(number):
-        seeds = tf.unstack(tf.random.split(_pair_seed(seed, _MEGADEPTH, number), 3))
-        real = tf.random.stateless_uniform([], seeds[0]) < config.megadepth.share
-        return tf.cond(real, lambda: make_real(number, seeds[1:]), lambda: make_synthetic(number))
-
     return make
+
+
+def _sequences(config: DataConfig, seed: int):
+    sequences = Sequences(config.sequences, config.size, seed)
+    return lambda number, seeds: random_frames(*sequences.read(number), seeds, config)
 
 
 def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdense.config import LossConfig
 from tfdense.losses import matching_likelihood, pyramid_likelihood
+from tfdense.photometric import photometric_loss
 
 
 def distribution_strategy() -> tf.distribute.Strategy:
@@ -26,6 +27,14 @@ def distribution_strategy() -> tf.distribute.Strategy:
 def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
     """Returns the loss of a batch, the mean over its pairs."""
     output = model({"source": batch["source"], "target": batch["target"]}, training=True)
+    if config.objective == "photometric":
+        return photometric_loss(
+            output["levels"],
+            batch["source"],
+            batch["target"],
+            config.level_weights,
+            config.photometric,
+        )
     flow, mask = batch["flow"], batch["mask"]
     loss = pyramid_likelihood(
         model.mixture,
