@@ -170,6 +170,32 @@ def test_sparse_ground_truth_remains_when_resized():
     np.testing.assert_allclose(merged[0, 0], [[4.0, 1.0], [2.5, -0.5]], rtol=1e-6)
 
 
+def test_no_sparse_ground_truth_is_skipped():
+    """From 65 to 32 px, as from 520 to 256, bilinear sampling leaves out some pixels."""
+    random = np.random.default_rng(0)
+    flow = random.normal(size=(1, 65, 65, 2)).astype(np.float32)
+    mask = (random.random((1, 65, 65)) < 0.05).astype(np.float32)
+    merged, valid = (tensor.numpy()[0] for tensor in merge_ground_truth(flow, mask, (32, 32)))
+    aims = {}
+    for y, x in np.argwhere(mask[0]):
+        aim = tuple(round((place + 0.5) * 32 / 65 - 0.5) for place in (y, x))
+        aims.setdefault(aim, []).append(flow[0, y, x] * 32 / 65)
+    assert set(map(tuple, np.argwhere(valid))) == set(aims)
+    alone = [aim for aim, flows in aims.items() if len(flows) == 1]
+    assert len(alone) > 100
+    for aim in alone:
+        np.testing.assert_allclose(merged[aim], aims[aim][0], rtol=1e-5)
+    bilinear = tf.image.resize(mask[..., None], (32, 32))[0, ..., 0].numpy() > 0
+    assert bilinear.sum() < valid.sum()
+
+
+def test_dense_ground_truth_is_resized_as_ever():
+    flow = np.random.default_rng(0).normal(size=(1, 65, 65, 2)).astype(np.float32)
+    merged, valid = merge_ground_truth(flow, np.ones((1, 65, 65), np.float32), (32, 32))
+    assert valid.numpy().all()
+    np.testing.assert_allclose(merged, tf.image.resize(flow, (32, 32)) * 32 / 65, atol=1e-6)
+
+
 def test_images_seen_resized_keep_sparse_ground_truth():
     flow = np.zeros((1, 8, 8, 2), np.float32)
     mask = np.zeros((1, 8, 8), np.float32)
