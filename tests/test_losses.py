@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfdense.losses import (
+    extrapolation_error,
     masked_likelihood,
     matching_likelihood,
     merge_ground_truth,
@@ -103,6 +104,25 @@ def test_unmatched_pixels_ask_for_a_wide_distribution_and_leave_the_flow_alone()
     assert confidence[:, :, :8].min() > 0.5
     # The exceptions are places that happen to be near their own pixel.
     assert np.median(confidence[:, :, 8:]) < 0.01
+
+
+def test_extrapolation_counts_hidden_pixels_of_related_pairs_only():
+    generator = np.random.default_rng(4)
+    estimate = {"flow": tf.Variable(generator.normal(size=(2, 4, 4, 2)), dtype=tf.float32)}
+    truth = generator.normal(size=(2, 16, 16, 2)).astype(np.float32)
+    mask, hidden = np.zeros([2, 2, 16, 16], np.float32)
+    mask[0, :8], hidden[0, 8:], hidden[1] = 1, 1, 1
+    with tf.GradientTape() as tape:
+        loss = extrapolation_error([estimate], truth, mask, hidden, [0.5])
+    # Half-pixel centres: cell i of 4 lies between the pixels 4 i + 1 and 4 i + 2.
+    at_cells = (truth[0, 1::4] + truth[0, 2::4])[:, 1::4] + (truth[0, 1::4] + truth[0, 2::4])[
+        :, 2::4
+    ]
+    error = np.abs(estimate["flow"][0].numpy() - at_cells / 4).sum(-1)
+    assert float(loss) == pytest.approx(0.5 * error[2:].sum() / 32, rel=1e-5)
+    gradient = tape.gradient(loss, estimate["flow"]).numpy()
+    assert (gradient[0, 2:] != 0).all()
+    assert not gradient[0, :2].any() and not gradient[1].any()
 
 
 def test_the_weight_of_unmatched_pixels_is_relative_to_valid_ones():

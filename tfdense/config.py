@@ -87,6 +87,8 @@ class LossConfig:
         reduction: ``mean`` over the valid pixels of a level, or ``sum`` (the original's).
         unmatched_weight: of a pixel without a match relative to one with: its match is held to be
             anywhere, so that the confidence becomes low. 0 leaves such pixels out (the original).
+        extrapolation_weight: of the flow's error where the true match is known, but hidden or out
+            of view, in 1/px.
     """
 
     objective: Literal["likelihood", "photometric"] = "likelihood"
@@ -95,6 +97,7 @@ class LossConfig:
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
     unmatched_weight: float = Field(0.0, ge=0)
+    extrapolation_weight: float = Field(0.0, ge=0)
     photometric: PhotometricConfig = PhotometricConfig()
 
 

@@ -146,6 +146,36 @@ def scattered_flow(size, image_size) -> tf.Tensor:
     return tf.reshape(place, [height, width, 2]) * image - own
 
 
+def extrapolation_error(
+    levels: Sequence[dict[str, tf.Tensor]], flow, mask, unmatched, weights: Sequence[float]
+) -> tf.Tensor:
+    """Returns how far off the flow is where the match cannot be seen, though it is known.
+
+    The likelihood asks for nothing there but a low confidence; with this the flow goes on smoothly
+    behind what hides it and beyond the border of the source.
+
+    Args:
+        levels, flow, mask, weights: as of `pyramid_likelihood`.
+        unmatched: [batch, height, width], 1 where there is no match to be seen. A pair without any
+            valid pixel shows different things; it does not count.
+
+    Returns:
+        A scalar, the sum over the levels of the weighted mean over all pixels of |error|₁, in px.
+    """
+    related = tf.reduce_max(mask, axis=[1, 2], keepdims=True)
+    loss = 0.0
+    for weight, level in zip(weights, levels, strict=True):
+        hidden_flow, hidden = flow, unmatched * related
+        if "image_size" in level:
+            hidden_flow, hidden = resize_ground_truth(
+                hidden_flow, hidden, level["image_size"], rescale=True
+            )
+        hidden_flow, hidden = resize_ground_truth(hidden_flow, hidden, spatial_size(level["flow"]))
+        error = tf.reduce_sum(tf.abs(level["flow"] - hidden_flow), axis=-1)
+        loss += weight * tf.reduce_mean(hidden * error)
+    return loss
+
+
 def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
     """Returns the negative log-probability of the source cells that hold the true matches.
 

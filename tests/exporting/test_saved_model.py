@@ -94,7 +94,7 @@ def test_metadata(exported, network):
         "name": "LaplaceMixture",
         "maximum_variance": 65536.0,
         "minimum_variance": 2.0,
-        "first_variance": 1.0,
+        "first_variance": 2.0,
         "least_first_variance": 0.01,
     }
     digest = hashlib.sha256()

@@ -32,8 +32,8 @@ class PDCNetLite(keras.Model):
         decoder_channels: of each level's three convolutions, coarse to fine.
         radius: of the local correlation, in cells.
         maximum_variance: upper bound of the mixture's second variance, in px².
-        least_first_variance: lower bound of its first variance, in px²; None fixes that at 1, as
-            PDC-Net does.
+        least_first_variance: lower bound of its first variance, in px², with the second's as upper
+            bound; None fixes the first variance at 1 px², as PDC-Net does.
         context_layers: how often the features at stride 16 attend to each other.
         train_backbone: whether the pyramid's own weights are trained too.
     """
@@ -62,7 +62,9 @@ class PDCNetLite(keras.Model):
         self.train_backbone = train_backbone
 
         self.mixture = LaplaceMixture(
-            maximum_variance=maximum_variance, least_first_variance=least_first_variance
+            maximum_variance=maximum_variance,
+            first_variance=1.0 if least_first_variance is None else 2.0,
+            least_first_variance=least_first_variance,
         )
         self.pyramid = efficientnet_lite0_pyramid()
         self.pyramid.trainable = train_backbone

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.config import LossConfig
-from tfdense.losses import matching_likelihood, pyramid_likelihood
+from tfdense.losses import extrapolation_error, matching_likelihood, pyramid_likelihood
 from tfdense.photometric import photometric_loss
 
 
@@ -47,6 +47,10 @@ def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
         batch.get("unmatched") if config.unmatched_weight else None,
         config.unmatched_weight,
     )
+    if config.extrapolation_weight and "unmatched" in batch:
+        loss += config.extrapolation_weight * extrapolation_error(
+            output["levels"], flow, mask, batch["unmatched"], config.level_weights
+        )
     if "matching" in output:
         loss += config.matching_weight * matching_likelihood(output["matching"], flow, mask)
     return loss
