@@ -107,6 +107,10 @@ def test_what_was_matched_is_not_matched_again(dataset, tmp_path, capsys, networ
     assert cli.main(arguments) == 0
     assert network[0].calls == 5
     second = json.loads((output / "results.json").read_text())
+    assert cli.main(arguments) == 0
+    third = json.loads((output / "results.json").read_text())
+    # Even the time that matching took is that of the first run.
+    assert third["methods"]["network"] == second["methods"]["network"]
     for results in (first, second):
         results["methods"]["network"]["mean_over_pairs"].pop("seconds")
     assert first["methods"]["network"] == second["methods"]["network"]
@@ -123,6 +127,14 @@ def test_unrelated_photos(tmp_path, capsys, network):
     ) in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"results.json", "pairs.csv", "worst_pairs.png", "raw"}
+
+
+def test_a_network_that_cannot_be_loaded_leaves_nothing(dataset, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    assert cli.main([*arguments, "--model", str(tmp_path / "nothing")]) == 2
+    assert "There is no model" in capsys.readouterr().err
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(

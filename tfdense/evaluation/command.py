@@ -45,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        default="evaluation",
+        type=Path,
+        default=Path("evaluation"),
         metavar="DIR",
-        help="folder to write to (%(default)s); in its folder raw, what a network gave is kept, so "
-        "that it need not run again",
+        help="folder to write to (%(default)s); what a network gave is kept in its folder raw, "
+        "some 5 MB for a pair of 640x480 px, and not computed again",
     )
     parser.add_argument(
         "--max-side",
@@ -66,13 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
     pairs = read_pairs(arguments.dataset, arguments.data)
-    folder = output_folder(arguments.output)
+    folder = arguments.output
     if arguments.max_side is not None:
         pairs = (pair.limited(arguments.max_side) for pair in pairs)
     methods, mixture, worst = dict(BASELINES), None, ContactSheet()
     if arguments.model is not None:
         methods[NETWORK] = _network(arguments, folder)
         mixture = methods[NETWORK].mixture
+    output_folder(folder)
     measurements = []
     for pair in _counted(pairs):
         for measurement, match in measure(methods, pair, mixture):
