@@ -49,6 +49,7 @@ _ACCURACY = (
 _CONFIDENCE = (
     (("mean_over_pairs", "ause"), "AUSE", 3, False),
     (("mean_over_pairs", "ause_forward_backward"), "AUSE, forward-backward error", 3, False),
+    (("ause_ratio",), "AUSE / that of forward-backward error", 2, False),
     *((("expected_calibration_error", r), f"ECE P_{r}", 3, False) for r in ("1", "3", "5")),
     *((("unmatched", f"p_{r}"), f"mean P_{r}, no match", 3, False) for r in ("1", "5")),
 )
@@ -134,8 +135,8 @@ def _require_same_origin(first: dict, second: dict) -> None:
 def _markdown(sets: dict[str, dict], methods: list[str], figures: Sequence) -> str:
     lines = []
     for dataset, measured in sets.items():
-        for (group, key), heading, decimals, more_is_better in figures:
-            values = [measured.get(name, {}).get(group, {}).get(key) for name in methods]
+        for path, heading, decimals, more_is_better in figures:
+            values = [_find(measured.get(name, {}), path) for name in methods]
             known = [round(value, decimals) for value in values if value is not None]
             if not known:
                 continue
@@ -146,6 +147,12 @@ def _markdown(sets: dict[str, dict], methods: list[str], figures: Sequence) -> s
         return ""
     header = f"| {' | '.join(['data set', 'figure', *methods])} |"
     return "\n".join([header, "|" + "---|" * (len(methods) + 2), *lines])
+
+
+def _find(figures: dict, path: Sequence[str]) -> float | None:
+    for key in path:
+        figures = figures.get(key, {})
+    return None if figures == {} else figures
 
 
 def _cell(value: float | None, decimals: int, best: float | None) -> str:
