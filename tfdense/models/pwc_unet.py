@@ -155,12 +155,21 @@ class PWCUNet(keras.Model):
             cells = tf.stop_gradient(flow) / stride
             correlation = self.correlation(target, source, cells)
             state, answer = decoder([target, correlation, cells, *hidden])
-            flow += answer[..., :2] * stride
+            flow += self._within_window(answer[..., :2]) * stride
             if decoder is not self.decoders[-1]:
                 log_variance, logits = self._mixture_parameters(answer[..., 2:])
                 levels.append({"flow": flow, "log_variance": log_variance, "logits": logits})
-        flow += self.context(state, flow / stride) * stride
+        flow += self._within_window(self.context(state, flow / stride)) * stride
         return flow, levels
+
+    def _within_window(self, correction) -> tf.Tensor:
+        """Bounds a correction in cells by what the correlation sees.
+
+        Beyond, it would be a guess, and one that stays: far off, a match counts as uniform, and the
+        likelihood has no gradient that would bring the flow back.
+        """
+        reach = self.radius + 0.5
+        return reach * tf.tanh(correction / reach)
 
     def _trust(self, inputs, targets, sources, flow) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns log-variance and logits of each pixel.
