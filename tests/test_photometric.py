@@ -224,13 +224,24 @@ def test_confidence_falls_where_something_is_in_front_and_outside():
 
 
 def test_without_its_own_term_the_confidence_collapses():
-    """Even where the flow is right, up to noise."""
+    """Even where the flow is right, up to noise; and a wrong flow is no longer corrected."""
     source, target = _shifted(_texture(5), (2, 0))
     source = source + np.random.default_rng(0).normal(0, 3, source.shape).astype(np.float32)
     collapsing = PhotometricConfig(confidence=0.0, smoothness=0.0, magnitude=0.0)
     assert _best_confidence(source, target, collapsing, (2.0, 0.0)).max() < 0.03
     kept = _best_confidence(source, target, _PLAIN, (2.0, 0.0))
     assert kept[:, :-2].min() > 0.9
+
+    def pull(config):
+        found = _best_confidence(source, target, config, (1.0, 0.0))
+        logits = _logits(tf.math.log(found / (1 - found))[None], target)
+        flow = _constant_flow((1.0, 0.0), target)
+        with tf.GradientTape() as tape:
+            tape.watch(flow)
+            loss = level_loss(flow, logits, source, target, config)
+        return tf.norm(tape.gradient(loss, flow)).numpy()
+
+    assert pull(collapsing) < 0.05 * pull(_PLAIN)
 
 
 def test_levels_are_compared_on_their_own_grids():

@@ -1,5 +1,7 @@
 """The objectives as training uses them: with ground truth, and on frames that have none."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from tfdense.config import LossConfig, load_config
 from tfdense.errors import InputError
 from tfdense.images import write_image
 from tfdense.mixture import LaplaceMixture
+from tfdense.models import build
 from tfdense.training.records import read_metrics
 from tfdense.training.step import objective
 from tfdense.training.trainer import Trainer
 
+_CONFIGS = Path(__file__).parents[2] / "configs"
 _SIDE = 16
 
 
@@ -76,6 +80,20 @@ def test_sequences_alone_do_not_go_with_the_likelihood():
         load_config(None, overrides)
     load_config(None, [*overrides, "loss.objective=photometric"])
     load_config(None, ["data.sequences.share=1.0"])
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("pwc_unet", "photometric"), ("pwc_unet_likelihood", "likelihood")],
+)
+def test_configurations_of_pwc_unet_fit_the_network(name, objective):
+    config = load_config(_CONFIGS / f"{name}.yaml")
+    assert config.name == name and config.loss.objective == objective
+    model = build(config.model)
+    image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
+    levels = model({"source": image, "target": image})["levels"]
+    assert len(config.loss.level_weights) == len(levels)
+    assert config.data.size % model.stride == 0
 
 
 def test_training_on_a_folder_of_sequences(tmp_path):
