@@ -1,6 +1,5 @@
 """The network pdcnet-lite as a whole."""
 
-import cv2
 import keras
 import numpy as np
 import pytest
@@ -16,16 +15,6 @@ from tfdense.models.pdcnet_lite import PDCNetLite
 def model():
     keras.utils.set_random_seed(0)
     return build(ModelConfig(preset="pdcnet-lite"))
-
-
-def texture(height, width, seed=0):
-    """Noise at several scales, in colour."""
-    generator = np.random.default_rng(seed)
-    image = sum(
-        cv2.GaussianBlur(generator.normal(size=(height, width, 3)), (0, 0), scale) * scale
-        for scale in (1.5, 4, 10)
-    )
-    return np.clip(128 + 90 * image / image.std(), 0, 255).astype(np.float32)
 
 
 def likelihood(model, outputs):
@@ -75,7 +64,7 @@ def test_the_backbone_trains_unless_it_is_frozen(model):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_finite_and_answers_in_float32(precision):
+def test_mixed_precision_is_finite_and_answers_in_float32(precision, texture):
     model = build(ModelConfig(preset="pdcnet-lite", options={"radius": 1}), precision)
     assert keras.config.dtype_policy().name == "float32", "the global policy is restored"
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
@@ -91,7 +80,7 @@ def test_mixed_precision_is_finite_and_answers_in_float32(precision):
         assert np.isfinite(gradient).all()
 
 
-def test_every_trainable_variable_gets_a_gradient():
+def test_every_trainable_variable_gets_a_gradient(texture):
     keras.utils.set_random_seed(0)
     options = {"radius": 1}
     model = build(ModelConfig(preset="pdcnet-lite", options=options))
@@ -111,7 +100,7 @@ def test_every_trainable_variable_gets_a_gradient():
 
 
 @pytest.mark.parametrize("shift", [(32, 0), (-16, 48)])
-def test_the_untrained_network_finds_a_shift(model, shift):
+def test_the_untrained_network_finds_a_shift(model, shift, texture):
     """ImageNet features alone match a texture: the flow points from the target to the source."""
     dx, dy = shift
     large = texture(320, 320)
@@ -137,7 +126,7 @@ def test_the_configuration_rebuilds_the_network(model):
     assert PDCNetLite.from_config(config).get_config() == config
 
 
-def test_saving_and_loading_weights_changes_nothing(model, tmp_path):
+def test_saving_and_loading_weights_changes_nothing(model, tmp_path, texture):
     path = tmp_path / "model.weights.h5"
     model.save_weights(path)
     other = build(ModelConfig(preset="pdcnet-lite"))

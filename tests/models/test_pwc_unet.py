@@ -1,6 +1,5 @@
 """The network pwc-unet as a whole, in small."""
 
-import cv2
 import keras
 import numpy as np
 import pytest
@@ -37,25 +36,19 @@ def model():
     return model
 
 
-def texture(height, width, seed=0):
-    """Noise at several scales, in colour."""
-    generator = np.random.default_rng(seed)
-    image = sum(
-        cv2.GaussianBlur(generator.normal(size=(height, width, 3)), (0, 0), scale) * scale
-        for scale in (1.5, 4, 10)
-    )
-    return np.clip(128 + 90 * image / image.std(), 0, 255).astype(np.float32)
+@pytest.fixture
+def images(texture):
+    def make(height=64, width=64, batch=1):
+        return {
+            name: tf.constant([texture(height, width, seed + 2 * i) for i in range(batch)])
+            for seed, name in enumerate(("source", "target"))
+        }
 
-
-def images(height=64, width=64, batch=1):
-    return {
-        name: tf.constant([texture(height, width, seed + 2 * i) for i in range(batch)])
-        for seed, name in enumerate(("source", "target"))
-    }
+    return make
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 128)])
-def test_names_shapes_and_dtypes(model, size):
+def test_names_shapes_and_dtypes(model, size, images):
     outputs = model(images(*size, batch=2))
     assert set(outputs) == {"flow", "log_variance", "logits", "levels"}
     grids = [(size[0] // stride, size[1] // stride) for stride in (64, 32, 16, 8, 1)]
@@ -93,7 +86,7 @@ def test_options_that_do_not_fit_are_refused(options, message):
         build(ModelConfig(preset="pwc-unet", options={**OPTIONS, **options}))
 
 
-def test_size_and_first_answer_of_the_default():
+def test_size_and_first_answer_of_the_default(images):
     model = build(ModelConfig(preset="pwc-unet"))
     assert 1_000_000 < model.count_params() < 2_500_000
     assert model.mixture.extent == 256
@@ -112,7 +105,7 @@ def recorded(monkeypatch, layer):
     return calls
 
 
-def test_each_decoder_sees_the_source_warped_by_the_flow_so_far(model, monkeypatch):
+def test_each_decoder_sees_the_source_warped_by_the_flow_so_far(model, monkeypatch, images):
     calls = [recorded(monkeypatch, decoder) for decoder in model.decoders]
     pair = images(128, 64)
     outputs = model(pair)
@@ -132,7 +125,9 @@ def test_each_decoder_sees_the_source_warped_by_the_flow_so_far(model, monkeypat
     assert len(calls[0][0][0]) == 3 and calls[1][0][0][3].shape == (1, 4, 2, 6)
 
 
-def test_the_confidence_network_compares_the_target_with_the_warped_source(model, monkeypatch):
+def test_the_confidence_network_compares_the_target_with_the_warped_source(
+    model, monkeypatch, images
+):
     calls = recorded(monkeypatch, model.confidence)
     pair = images()
     flow = model(pair)["flow"]
@@ -152,14 +147,14 @@ def test_the_confidence_network_compares_the_target_with_the_warped_source(model
         assert difference < 0.5 * np.abs(warped - source[i]).mean()
 
 
-def trained_parts(model, loss):
+def trained_parts(model, pair, loss):
     """Tells of each part of the network how many of its variables a function of the output moves.
 
     Returns:
         {part: (moved, all)}.
     """
     with tf.GradientTape() as tape:
-        value = loss(model(images(), training=True))
+        value = loss(model(pair, training=True))
     gradients = tape.gradient(value, [v.value for v in model.trainable_variables])
     parts = {}
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
@@ -172,23 +167,25 @@ def trained_parts(model, loss):
     return parts
 
 
-def test_the_confidence_trains_its_own_network_and_the_features_but_not_the_flow(model):
-    parts = trained_parts(model, lambda outputs: tf.reduce_sum(outputs["logits"][..., 0]))
+def test_the_confidence_trains_its_own_network_and_the_features_but_not_the_flow(model, images):
+    parts = trained_parts(model, images(), lambda outputs: tf.reduce_sum(outputs["logits"][..., 0]))
     assert parts["confidence"] == (18, 18)
     assert parts["pyramid"] == (12, 24)  # up to stride 8, which is what it sees
     assert all(parts[f"decoder_{stride}"] == (0, 6) for stride in (64, 32, 16, 8, 4))
     assert parts["context"] == (0, 6)
 
 
-def test_the_flow_trains_every_level_and_the_features_but_not_the_confidence(model):
-    parts = trained_parts(model, lambda outputs: tf.reduce_sum(tf.square(outputs["flow"] - 3)))
+def test_the_flow_trains_every_level_and_the_features_but_not_the_confidence(model, images):
+    parts = trained_parts(
+        model, images(), lambda outputs: tf.reduce_sum(tf.square(outputs["flow"] - 3))
+    )
     assert all(parts[f"decoder_{stride}"] == (6, 6) for stride in (64, 32, 16, 8, 4))
     assert parts["context"] == (6, 6)
     assert parts["pyramid"] == (24, 24)
     assert parts["confidence"] == (0, 18)
 
 
-def test_the_likelihood_of_synthetic_pairs_is_learnt():
+def test_the_likelihood_of_synthetic_pairs_is_learnt(texture):
     """From scratch to a shift of 6 px within some steps, with what `train.py` minimises."""
     keras.utils.set_random_seed(0)
     model = build(TINY)
@@ -222,7 +219,7 @@ def test_the_likelihood_of_synthetic_pairs_is_learnt():
     assert np.exp(outputs["log_variance"][..., 0]).mean() < 10
 
 
-def test_mixed_precision_is_finite_and_answers_in_float32():
+def test_mixed_precision_is_finite_and_answers_in_float32(images):
     model = build(TINY, "mixed_bfloat16")
     with tf.GradientTape() as tape:
         outputs = model(images())

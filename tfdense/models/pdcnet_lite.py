@@ -13,12 +13,12 @@ from importlib import resources
 import keras
 import tensorflow as tf
 
-from tfdense.errors import InputError
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.attention import ContextLayer
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
+from tfdense.models.inputs import check_sides
 
 _STRIDES = (16, 8, 4)
 
@@ -100,12 +100,7 @@ class PDCNetLite(keras.Model):
         Raises:
             InputError: if the sides are known and do not fit.
         """
-        sides = [side for side in inputs["target"].shape[1:3] if side is not None]
-        if any(side % self.stride or side < self.minimum_size for side in sides):
-            raise InputError(
-                f"Expected images with sides divisible by {self.stride} and of at least "
-                f"{self.minimum_size} px. Received: {inputs['target'].shape}"
-            )
+        check_sides(self, inputs["target"])
         targets, sources = self._features(inputs["target"], inputs["source"])
         matched, certainty, matching = self.global_matching(targets[0], sources[0])
         flow, state = matched * _STRIDES[0], None

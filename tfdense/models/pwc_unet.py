@@ -15,12 +15,12 @@ import math
 import keras
 import tensorflow as tf
 
-from tfdense.errors import InputError
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.matching import UnitMeanSquare, WarpedCorrelation
 from tfdense.layers.pwc import ContextNetwork, DenseDecoder, FeaturePyramid
 from tfdense.layers.unet import UNet
 from tfdense.mixture import GaussianUniformMixture
+from tfdense.models.inputs import check_sides
 from tfdense.ops import warp
 
 _STRIDES = (64, 32, 16, 8, 4)  # of the flow
@@ -109,12 +109,7 @@ class PWCUNet(keras.Model):
         Raises:
             InputError: if the sides are known and do not fit.
         """
-        sides = [side for side in inputs["target"].shape[1:3] if side is not None]
-        if any(side % self.stride or side < self.minimum_size for side in sides):
-            raise InputError(
-                f"Expected images with sides divisible by {self.stride} and of at least "
-                f"{self.minimum_size} px. Received: {inputs['target'].shape}"
-            )
+        check_sides(self, inputs["target"])
         target, source = (self.pyramid(_centred(inputs[name])) for name in ("target", "source"))
         flow, levels = self._match(target, source)
         log_variance, logits = self._trust(inputs, target, source, tf.stop_gradient(flow))
