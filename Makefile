@@ -13,18 +13,19 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# Trains shortly on the bundled photos, exports, and matches a real pair with each form.
+# Trains shortly on the bundled photos; then exports the weights that ship, and matches a real pair
+# with each form.
 demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/python train.py --config configs/demo.yaml
-	$(BIN)/python -m export.saved_model $(DEMO) -o $(DEMO)/saved_model
-	$(BIN)/python -m export.tflite $(DEMO) -o $(DEMO)/pdcnet-lite.tflite
-	$(BIN)/python -m export.tflite $(DEMO) -o $(DEMO)/pdcnet-lite-float16.tflite --precision float16
-	for model in $(DEMO) $(DEMO)/saved_model $(DEMO)/pdcnet-lite.tflite; do \
+	$(BIN)/python -m export.saved_model pdcnet-lite -o $(DEMO)/saved_model
+	$(BIN)/python -m export.tflite pdcnet-lite -o $(DEMO)/pdcnet-lite.tflite
+	$(BIN)/python -m export.tflite pdcnet-lite -o $(DEMO)/pdcnet-lite-float16.tflite --precision float16
+	for model in $(DEMO) pdcnet-lite $(DEMO)/saved_model $(DEMO)/pdcnet-lite.tflite; do \
 		$(BIN)/tfdense match tfdense/data/pair/source.jpg tfdense/data/pair/target.jpg \
 			--model $$model -o $(DEMO)/matches/$$(basename $$model) || exit 1; \
 	done
-	@echo "See $(DEMO)/matches/demo/overview.png"
+	@echo "See $(DEMO)/matches/pdcnet-lite/overview.png"
 
 test: setup
 	$(BIN)/pytest

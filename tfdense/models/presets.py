@@ -31,7 +31,7 @@ class Preset(NamedTuple):
 PRESETS: dict[str, Preset] = {
     "pdcnet": Preset("pdcnet:PDCNet", {}),
     "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
-    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}),
+    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}, "pdcnet_lite.weights.h5"),
     "pwc-unet": Preset("pwc_unet:PWCUNet", {}),
 }
 
