@@ -96,8 +96,8 @@ class LossConfig:
     level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
-    unmatched_weight: float = Field(0.0, ge=0)
-    extrapolation_weight: float = Field(0.0, ge=0)
+    unmatched_weight: float = Field(1.0, ge=0)
+    extrapolation_weight: float = Field(0.05, ge=0)
     photometric: PhotometricConfig = PhotometricConfig()
 
 

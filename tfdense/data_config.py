@@ -231,7 +231,7 @@ class DataConfig:
     validation_photometry: bool = False
     size: int = Field(256, ge=32)
     mask: Literal["visible", "uncovered", "all"] = "visible"
-    unrelated: _Fraction = 0.0
+    unrelated: _Fraction = 0.05
     warp: WarpConfig = WarpConfig()
     perturbation: PerturbationConfig = PerturbationConfig()
     objects: ObjectConfig = ObjectConfig()
