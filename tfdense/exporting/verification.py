@@ -37,7 +37,9 @@ class Difference(NamedTuple):
         return f"flow {self.flow:.2g} px, confidence {self.confidence:.2g}"
 
 
-LARGEST = Difference(1e-3, 1e-3)
+# Where nothing matches, a trained network multiplies the rounding of float32, by up to 1e-3 px: its
+# flow is the mean of places far apart, weighted by probabilities of large exponents.
+LARGEST = Difference(4e-3, 1e-3)
 MEDIAN = Difference(0.25, 0.02)
 
 
