@@ -37,7 +37,7 @@ class Difference(NamedTuple):
         return f"flow {self.flow:.2g} px, confidence {self.confidence:.2g}"
 
 
-# The weights that ship differ by 1.1e-3 px at one pixel of the pair in TFLite, 5e-5 px in the median.
+# The weights that ship differ in TFLite by 1.1e-3 px at most, by 5e-5 px in the median.
 LARGEST = Difference(4e-3, 1e-3)
 MEDIAN = Difference(0.25, 0.02)
 
