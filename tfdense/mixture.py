@@ -62,7 +62,8 @@ class Mixture(abc.ABC):
             logits + self.log_density(error, log_variance), axis=-1
         )
 
-    def variance(self, log_variance, logits) -> tf.Tensor:
+    @staticmethod
+    def variance(log_variance, logits) -> tf.Tensor:
         """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
         log_variance, logits = _float32(log_variance, logits)
         return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)

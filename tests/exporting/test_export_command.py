@@ -27,13 +27,13 @@ def test_tflite(other_network, tmp_path, monkeypatch, capsys):
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
     assert f"{path}: 0.0" in printed and "CONV_2D 2" in printed
-    assert "bound: flow 0.004 px, confidence 0.001: kept" in printed and "of float32" in printed
+    assert "bound: flow 0.001 px, confidence 0.001: kept" in printed and "of float32" in printed
     assert LiteMatcher(path).size == (32, 40)
 
     swap_the_images(monkeypatch, tflite, "match_fixed")
     assert cli.main([*command, "--precision", "float16"]) == 1
     printed = capsys.readouterr().err
-    assert "bound: flow 0.004 px, confidence 0.001: exceeded" in printed and "of float16" in printed
+    assert "bound: flow 0.001 px, confidence 0.001: exceeded" in printed and "of float16" in printed
 
 
 @with_three_components
@@ -42,7 +42,7 @@ def test_saved_model(other_network, tmp_path, monkeypatch, capsys):
     command = ["export", "saved-model", "any", "-o", str(folder)]
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
-    assert f"{folder / '1'}: " in printed and "bound: flow 0.004 px" in printed
+    assert f"{folder / '1'}: " in printed and "bound: flow 0.001 px" in printed
 
     swap_the_images(monkeypatch, signatures, "match")
     assert cli.main(command) == 1

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfdense.data import bundled_pair
 from tfdense.exporting.signatures import match_fixed
 from tfdense.images import read_image
+from tfdense.mixture import Mixture
 
 Run = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 
@@ -37,8 +38,7 @@ class Difference(NamedTuple):
         return f"flow {self.flow:.2g} px, confidence {self.confidence:.2g}"
 
 
-# The weights that ship differ in TFLite by 1.1e-3 px at most, by 5e-5 px in the median.
-LARGEST = Difference(4e-3, 1e-3)
+LARGEST = Difference(1e-3, 1e-3)
 MEDIAN = Difference(0.25, 0.02)
 
 
@@ -55,7 +55,8 @@ class ExportReport:
         size: of the file, or of all files in the folder, in bytes.
         operations: the number of each operation in a .tflite file; empty for a SavedModel.
         precision: of the weights.
-        largest: what differs with the same weights, see `verify`; bounded by `LARGEST`.
+        largest: of all pixels, with the same weights, the flow's relative to the standard deviation
+            where that exceeds 1 px, see `verify`; bounded by `LARGEST`.
         median: between the file and Keras, which has the weights in float32; bounded by `MEDIAN`.
     """
 
@@ -77,7 +78,7 @@ class ExportReport:
             counts = (f"{name} {count}" for name, count in self.operations.items())
             lines.append(f"operations: {', '.join(counts)}")
         for name, difference, bound in (
-            ("largest difference with equal weights", self.largest, LARGEST),
+            ("largest difference with equal weights, relative to σ > 1 px", self.largest, LARGEST),
             ("median difference to Keras", self.median, MEDIAN),
         ):
             verdict = "kept" if difference.within(bound) else "exceeded"
@@ -104,11 +105,18 @@ def verify(
 ) -> ExportReport:
     """Compares an exported file with the network that it was made from, on the bundled pair.
 
-    What is the same function of the same weights must answer the same at every pixel. Rounded
-    weights give another function, whose largest difference says little: where the target shows
-    nothing of the source, the maximum of the correlation is a tie that any rounding may decide
-    otherwise. So a file of rounded weights is compared over a link: a file with the weights in
-    float32 must equal Keras everywhere, and with its weights rounded, but stored in float32, it
+    What is the same function of the same weights must answer the same at every pixel, up to what
+    float32 rounds. A network amplifies that where it finds no match: a flow that differs in its
+    last digits sees another correlation and gets another correction. There Keras and LiteRT, both
+    in float32, are about as far from Keras in float64 as from each other. (A trained pdcnet-lite:
+    4e-4 px and 9e-4 px where it states a standard deviation of 80 px, but both 4e-5 px where it
+    states less than 1 px.) So a difference of the flow counts relative to the standard deviation
+    where that exceeds 1 px.
+
+    Rounded weights give another function, whose largest difference says little: where the target
+    shows nothing of the source, the maximum of the correlation is a tie that any rounding may
+    decide otherwise. So a file of rounded weights is compared over a link: a file with the weights
+    in float32 must equal Keras everywhere, and with its weights rounded, but stored in float32, it
     must equal the file with rounded weights everywhere. What the rounding itself does is bounded in
     the median over the pixels.
 
@@ -116,8 +124,8 @@ def verify(
         path: where the export shall stand; for the report.
         written: where it stands for now.
         chain: pairs of functions that must answer the same at every pixel, each of two images uint8
-            [height, width, 3] to "flow" [height, width, 2] and "confidence" [height, width]. The
-            first link ends at Keras, see `keras_run`; the last begins with the exported file.
+            [height, width, 3] to what `match_fixed` answers for one pair. The first link ends at
+            Keras, see `keras_run`; the last begins with the exported file.
         size: (height, width) to run at.
         precision: of the weights in the file.
         operations: for the report.
@@ -132,8 +140,8 @@ def verify(
         size=sum(file.stat().st_size for file in (written, *written.rglob("*")) if file.is_file()),
         operations=operations,
         precision=precision,
-        largest=Difference(*np.max([_differences(*link, np.max) for link in links], axis=0)),
-        median=_differences(links[-1][0], links[0][1], np.median),
+        largest=_largest_difference(links),
+        median=Difference(*map(np.median, _differences(links[-1][0], links[0][1]))),
     )
     if not report.passed:
         raise VerificationError(f"{report}\nIt was not kept.")
@@ -150,8 +158,18 @@ def keras_run(model: keras.Model) -> Run:
     return run
 
 
-def _differences(answer, expected, summary: Callable[[np.ndarray], float]) -> Difference:
-    """Summarises the differences of all pixels."""
+def _largest_difference(links) -> Difference:
+    """Returns the largest difference within pairs of answers, see `verify`."""
+    largest = []
+    for answer, expected in links:
+        flow, confidence = _differences(answer, expected)
+        variance = Mixture.variance(expected["log_variance"], expected["logits"])
+        deviation = np.sqrt(np.maximum(variance, 1.0))
+        largest.append(Difference(np.max(flow / deviation), np.max(confidence)))
+    return Difference(*np.max(largest, axis=0))
+
+
+def _differences(answer, expected) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the differences of flow and confidence at each pixel, [height, width]."""
     flow = np.linalg.norm(answer["flow"] - expected["flow"], axis=-1)
-    confidence = np.abs(answer["confidence"] - expected["confidence"])
-    return Difference(float(summary(flow)), float(summary(confidence)))
+    return flow, np.abs(answer["confidence"] - expected["confidence"])
