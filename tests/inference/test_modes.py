@@ -6,6 +6,7 @@ import pytest
 
 from tfdense.errors import InputError
 from tfdense.inference import modes
+from tfdense.inference.backends import TargetSize
 from tfdense.inference.matcher import Matcher
 from tfdense.inference.two_view import map_points
 from tfdense.mixture import LaplaceMixture
@@ -123,6 +124,35 @@ def test_multiscale_mode_finds_what_homography_mode_does_not(closer):
         found[mode] = np.mean(error[np.isfinite(error)] < 1)
     assert found["homography"] < 0.1
     assert found["multiscale"] > 0.9
+
+
+@pytest.mark.parametrize("angle", [0, 80, 180, 265])
+def test_rotation_mode_finds_what_homography_mode_does_not(angle):
+    source, target, homography = _pair(_SIZE, _SIZE, angle=angle, scale=0.9)
+    backend = OpticalFlow()
+    error = _error(Matcher(backend, "rotation").match(source, target), homography)
+    assert np.nanmedian(error) < 0.2
+    # A first look, four turns, the source as turned unless it was right, and the source as warped.
+    assert len(backend.seen) == 6 + bool(angle)
+    other = _error(Matcher(OpticalFlow(), "homography").match(source, target), homography)
+    assert (np.nanmedian(other) > 10) == bool(angle)
+
+
+def test_turns_are_sought_at_a_small_size():
+    size = (480, 960)
+    backend = Constant(np.zeros((*size, 2)), (4, 0))
+    backend.working_size = TargetSize(960, 32, 32)
+    answers = {(160, 320): 0, size: 0}
+
+    def run(source, target):
+        answers[source.shape[:2]] += 1
+        shape = (*source.shape[:2], 2)
+        return {name: np.zeros(shape, np.float32) for name in ("flow", "log_variance", "logits")}
+
+    backend.run = run
+    image = np.zeros((*size, 3), np.uint8)
+    Matcher(backend, "rotation").match(image, image)
+    assert answers == {(160, 320): 4, size: 2}
 
 
 def test_one_image_is_shrunk_within_its_frame():

@@ -49,7 +49,8 @@ class Matcher:
     Args:
         backend: runs the network.
         mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
-            is for large changes of view, "multiscale" also for large changes of size.
+            is for large changes of view, "multiscale" also for large changes of size,
+            "rotation" for images that are turned to each other.
 
     Raises:
         InputError: if there is no such mode.

@@ -6,9 +6,11 @@
 - *multiscale*: as homography, but the first run is repeated with the source or the target shrunk by
   several ratios, and the homography that most agree with is taken: one image may show what the
   other does from a much larger distance.
+- *rotation*: as homography, but four runs at a small size come first, with the source turned by
+  quarter turns. The turn that the network is most confident with is taken.
 
-The numbers are those of PDC-Net's authors. All of it happens at the working size, and "pixel" means
-one of these; a homography maps the source's to the target's.
+The numbers of homography and multiscale are those of PDC-Net's authors. All of it happens at the
+working size, and "pixel" means one of these; a homography maps the source's to the target's.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tfdense.inference.two_view import Matches, fit_homography, map_points
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend
 
-Mode = Literal["direct", "homography", "multiscale"]
+Mode = Literal["direct", "homography", "multiscale", "rotation"]
 Outputs = dict[str, np.ndarray]
 
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
@@ -36,6 +38,8 @@ _DISTANCE = 1.0
 _RATIOS = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
 # Matches that agree with the best homography, to a pixel of the target.
 _LEAST_SCORE = 0.002
+# The best turn is sought among images of this longer side, by the confidence within so many pixels.
+_SMALL_SIDE, _RADIUS_OF_A_TURN = 320, 5.0
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 # Share of a bilinear sample that comes from inside of the image.
@@ -69,11 +73,25 @@ def match_by_homography(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
+    return _match_again(backend, source, target, match_direct(backend, source, target, size))
+
+
+def match_by_rotation(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> Outputs:
+    """Runs the network on a turned source, and again on the source warped by the homography found.
+
+    Args:
+        backend, source, target, size: see `match_direct`.
+
+    Returns:
+        What `Backend.run` does.
+    """
     first = match_direct(backend, source, target, size)
-    homography = _find_homography(backend, first, _LEAST_MATCHES)
-    if homography is None:
-        return first
-    return _match_warped(backend, source, target, homography[0], first)
+    turn = _find_turn(backend, source, target, size)
+    if turn:
+        first = _match_warped(backend, source, target, _turning(turn, size), first)
+    return _match_again(backend, source, target, first)
 
 
 def match_at_scales(
@@ -111,6 +129,7 @@ MODES: dict[str, Callable[..., Outputs]] = {
     "direct": match_direct,
     "homography": match_by_homography,
     "multiscale": match_at_scales,
+    "rotation": match_by_rotation,
 }
 
 
@@ -158,6 +177,43 @@ def _shrink(image: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
     scaling = np.diag([int(ratio * width) / width, int(ratio * height) / height, 1.0])
     return cv2.warpPerspective(image, scaling, (width, height)), scaling
+
+
+def _turning(turn: int, size: tuple[int, int]) -> np.ndarray:
+    """Returns the matrix that turns an image by so many quarter turns and fits it to its frame."""
+    height, width = size
+    scale = min(height / width, width / height) if turn % 2 else 1.0
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    return np.vstack([cv2.getRotationMatrix2D(centre, 90 * turn, scale), [0, 0, 1]])
+
+
+def _find_turn(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> int:
+    """Returns the number of quarter turns of the source that the network is most confident with."""
+    reduction = min(1.0, _SMALL_SIDE / max(size))
+    size = backend.working_size(*(round(side * reduction) for side in size))
+    source, target = resize_image(source, size), resize_image(target, size)
+
+    def confidence(turn: int) -> float:
+        turned = cv2.warpPerspective(source, _turning(turn, size), size[::-1])
+        outputs = backend.run(turned, target)
+        of_pixels = backend.mixture.confidence(
+            outputs["log_variance"], outputs["logits"], _RADIUS_OF_A_TURN
+        )
+        return float(np.mean(of_pixels))
+
+    return max(range(4), key=confidence)
+
+
+def _match_again(
+    backend: Backend, source: np.ndarray, target: np.ndarray, first: Outputs
+) -> Outputs:
+    """Matches the source warped by the homography that a match shows; without one, that stays."""
+    homography = _find_homography(backend, first, _LEAST_MATCHES)
+    if homography is None:
+        return first
+    return _match_warped(backend, source, target, homography[0], first)
 
 
 def _match_warped(
