@@ -84,6 +84,9 @@ class PDCNetLite(keras.Model):
             for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
         ]
 
+    def build(self, input_shape):
+        """Does nothing: the first call builds the layers, without Keras tracing it beforehand."""
+
     def call(self, inputs, training=None):
         """Matches two images.
 

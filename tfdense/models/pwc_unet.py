@@ -94,6 +94,9 @@ class PWCUNet(keras.Model):
         self.context = ContextNetwork(self.context_channels, name="context")
         self.confidence = UNet(self.confidence_channels, initial_mixture, name="confidence")
 
+    def build(self, input_shape):
+        """Does nothing: the first call builds the layers, without Keras tracing it beforehand."""
+
     def call(self, inputs):
         """Matches two images.
 
