@@ -46,6 +46,8 @@ class WarpConfig:
         curriculum_steps: the warps grow linearly to full strength over so many training steps;
             0 starts at full strength.
         curriculum_start: the strength of the first step of a curriculum.
+        least_strength: of a pair, as share of the strength reached; each has one between that and
+            all of it.
     """
 
     homography: _NotNegative = 0.4
@@ -63,6 +65,7 @@ class WarpConfig:
     mirror: _Fraction = 0.5
     curriculum_steps: int = Field(0, ge=0)
     curriculum_start: _Fraction = 0.2
+    least_strength: _Fraction = 1.0
 
     @pydantic.model_validator(mode="after")
     def _some_kind(self):

@@ -1,5 +1,7 @@
 """The ground truth of whole pairs, proven by warping the source."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -102,6 +104,17 @@ def test_unrelated_pairs_have_the_source_of_another_and_no_match():
         np.testing.assert_array_equal(mixed["source"][i], batch["source"][origin])
         np.testing.assert_array_equal(mixed["target"][i], batch["target"][i])
         np.testing.assert_array_equal(mixed["mask"][i], 0 if changed else batch["mask"][i])
+
+
+def test_least_strength_gives_weak_warps_among_the_strong():
+    def motion(least):
+        config = _config("homography")
+        warp = dataclasses.replace(config.warp, least_strength=least)
+        pairs = _pairs(dataclasses.replace(config, warp=warp), 12)
+        return np.array([np.linalg.norm(pair["flow"], axis=-1).mean() for pair in pairs])
+
+    share = motion(0.0) / motion(1.0)  # of the same pairs
+    assert share.min() < 0.3 and 0.7 < share.max() < 1.2
 
 
 def test_no_strength_gives_equal_images():

@@ -1,9 +1,10 @@
-"""Attention between two feature maps, against its formula in NumPy."""
+"""Attention of features and of flow, against their formulas in NumPy."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.layers.attention import ContextLayer
+from tfdense.layers.attention import ContextLayer, FlowPropagation
 
 
 def _features(shape, seed=0):
@@ -82,5 +83,68 @@ def test_every_weight_is_trained():
 
 
 def test_it_can_be_saved():
-    config = ContextLayer(8, heads=4, expansion=3).get_config()
-    assert ContextLayer.from_config(config).get_config() == config
+    for layer in (ContextLayer(8, heads=4, expansion=3), FlowPropagation(6)):
+        config = layer.get_config()
+        assert type(layer).from_config(config).get_config() == config
+
+
+def _propagation(**values):
+    """Returns a layer whose weights are random but for those given."""
+    layer = FlowPropagation(8)
+    layer(_features((1, 3, 4, 8)), _features((1, 3, 4, 2)), _features((1, 3, 4, 4)))
+    for i, variable in enumerate(layer.variables):
+        variable.assign(values.get(variable.name, _features(variable.shape, i)))
+    return layer
+
+
+def test_propagation_is_that_of_the_formula():
+    layer = _propagation()
+    features, flow, certainty = (_features((1, 3, 4, n), n) for n in (8, 2, 4))
+    dense = {x.name: [y.numpy() for y in x.weights] for x in (layer.query, layer.key, layer.trust)}
+    (wq, bq), (wk, bk), (wt, bt) = (dense[name] for name in ("query", "key", "trust"))
+    wg, bg = (x.numpy() for x in layer.keep.weights)
+    narrowness = np.exp(layer.log_narrowness.numpy())
+    rows, flows, certainties = (
+        features.reshape(12, 8),
+        flow.reshape(12, 2),
+        certainty.reshape(12, 4),
+    )
+    expected = np.empty((12, 2))
+    for i in range(12):
+        weights = np.empty(12)
+        for j in range(12):
+            distance = (i // 4 - j // 4) ** 2 + (i % 4 - j % 4) ** 2
+            score = (rows[i] @ wq + bq) @ (rows[j] @ wk + bk) / np.sqrt(8)
+            score += (certainties[j] @ wt + bt).item()
+            weights[j] = np.exp(score - narrowness * distance)
+        kept = 1 / (1 + np.exp(-(certainties[i] @ wg + bg)))
+        expected[i] = kept * flows[i] + (1 - kept) * (weights @ flows / weights.sum())
+    result = layer(features, flow, certainty).numpy().reshape(12, 2)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_untrained_propagation_keeps_nearly_all_flow():
+    flow = _features((1, 6, 5, 2))
+    result = FlowPropagation(8)(_features((1, 6, 5, 8)), flow, _features((1, 6, 5, 4)))
+    assert 0 < np.abs(result - flow).max() < 0.06 * np.ptp(flow)
+
+
+def test_propagation_learns_to_mend_what_is_uncertain():
+    """Half of the positions have a wrong flow and say so; the others' is the answer."""
+    random = np.random.default_rng(0)
+    certainty = (random.random((1, 8, 8, 1)) > 0.5).astype(np.float32)
+    true = np.ones((1, 8, 8, 2), np.float32)
+    flow = np.where(certainty > 0, true, 9 * random.normal(size=true.shape)).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    features, layer = _features((1, 8, 8, 8)), FlowPropagation(8)
+
+    def loss():
+        return tf.reduce_mean(tf.square(layer(features, flow, certainty) - true))
+
+    before, optimizer = loss(), keras.optimizers.Adam(0.1)
+    for _ in range(60):
+        with tf.GradientTape() as tape:
+            value = loss()
+        gradients = tape.gradient(value, layer.trainable_variables)
+        optimizer.apply(gradients, layer.trainable_variables)
+    assert loss() < 0.25 * before

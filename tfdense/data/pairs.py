@@ -47,7 +47,7 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
         seed: int [2]; the pair depends on nothing else that is random.
         config: the ranges.
         cutout: draws what moving objects look like.
-        strength: of the warp, 0..1.
+        strength: of the warp at most, 0..1; `config.warp.least_strength` has its least share.
         photometric: whether the images get changes of colour too.
 
     Returns:
@@ -58,8 +58,11 @@ def random_pair(photo, seed, config: DataConfig, cutout: Cutout, strength, photo
     warp_seed, perturbation_seed, view_seed, object_seed, source_seed, target_seed = tf.unstack(
         tf.random.split(seed, 6)
     )
+    share = tf.random.stateless_uniform(
+        [], tf.random.fold_in(warp_seed, 1), config.warp.least_strength, 1.0
+    )
     displacement = random_perturbation(perturbation_seed, config.perturbation, config.size)
-    flow = warp_flow(random_warp(warp_seed, config.warp, strength), displacement)
+    flow = warp_flow(random_warp(warp_seed, config.warp, strength * share), displacement)
     view = random_view(view_seed, flow, tf.shape(photo)[1::-1], config)
 
     def sample(positions):

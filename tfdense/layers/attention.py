@@ -1,9 +1,11 @@
-"""Attention within and between the feature maps of two images."""
+"""Attention: features learn of each other, and uncertain flow follows certain flow."""
+
+import math
 
 import keras
 import tensorflow as tf
 
-from tfdense.geometry import spatial_size
+from tfdense.geometry import pixel_grid, spatial_size
 
 
 class ContextLayer(keras.layers.Layer):
@@ -59,12 +61,10 @@ class ContextLayer(keras.layers.Layer):
         return own + third * self.reduce(hidden)
 
     def _attend(self, i: int, own, other) -> tf.Tensor:
-        batch, (height, width) = tf.shape(own)[0], spatial_size(own)
-        rows, columns = spatial_size(other)
-        queries = tf.reshape(self.normalisations[i](own), [batch, height * width, self.channels])
-        keys = tf.reshape(self.normalisations[i](other), [batch, rows * columns, self.channels])
+        queries, keys = (_flatten(self.normalisations[i](x)) for x in (own, other))
         attended = self.attentions[i](queries, keys)
-        return tf.reshape(attended, [batch, height, width, self.channels])
+        height, width = spatial_size(own)
+        return tf.reshape(attended, [tf.shape(own)[0], height, width, self.channels])
 
     def get_config(self):
         return {
@@ -73,3 +73,80 @@ class ContextLayer(keras.layers.Layer):
             "heads": self.heads,
             "expansion": self.expansion,
         }
+
+
+class FlowPropagation(keras.layers.Layer):
+    """Gives positions whose match is uncertain the flow of similar, certain ones nearby.
+
+    Attention among the positions of the target: a position's query and the others' keys come from
+    its features, the values are the flow itself (GMFlow, Xu et al., CVPR 2022, section 3.3). In
+    addition, a position gives more the more certain its match is, and the nearer it is; and it
+    keeps the more of its own flow the more certain that is. All three are learned.
+
+    Attributes:
+        channels: of queries and keys.
+    """
+
+    def __init__(self, channels: int, **kwargs):
+        # The flow keeps its precision.
+        super().__init__(autocast=False, **kwargs)
+        self.channels = channels
+        self.query = keras.layers.Dense(channels, name="query")
+        self.key = keras.layers.Dense(channels, name="key")
+        self.trust = keras.layers.Dense(1, dtype="float32", name="trust")
+        # At first nearly all flow is kept.
+        self.keep = keras.layers.Dense(
+            1,
+            activation="sigmoid",
+            dtype="float32",
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(3.0),
+            name="keep",
+        )
+
+    def build(self, features_shape, flow_shape=None, certainty_shape=None):
+        # exp(-distance² / 18): among the nearest three cells or so.
+        self.log_narrowness = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(-math.log(18.0)),
+            dtype="float32",
+            name="log_narrowness",
+        )
+
+    def call(self, features, flow, certainty):
+        """Propagates.
+
+        Args:
+            features: of the target, [batch, height, width, features].
+            flow: [batch, height, width, 2].
+            certainty: measures of it, [batch, height, width, any].
+
+        Returns:
+            The flow, float32 [batch, height, width, 2].
+        """
+        size = spatial_size(features)
+        query, key, trust, value = (
+            _flatten(x)
+            for x in (self.query(features), self.key(features), self.trust(certainty), flow)
+        )
+        positions = tf.reshape(pixel_grid(*size), [-1, 2])
+        squares = tf.reduce_sum(tf.square(positions), axis=-1)
+        squared_distance = (
+            squares[:, None] - 2.0 * tf.matmul(positions, positions, transpose_b=True) + squares
+        )
+        score = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        score *= self.channels**-0.5
+        score += tf.linalg.matrix_transpose(trust)
+        score -= tf.exp(self.log_narrowness) * squared_distance
+        propagated = tf.reshape(tf.matmul(tf.nn.softmax(score), value), tf.shape(flow))
+        kept = self.keep(certainty)
+        return kept * flow + (1.0 - kept) * propagated
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
+
+
+def _flatten(x) -> tf.Tensor:
+    """Makes one axis of height and width."""
+    height, width = spatial_size(x)
+    return tf.reshape(x, [tf.shape(x)[0], height * width, x.shape[-1]])

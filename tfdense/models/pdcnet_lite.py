@@ -1,7 +1,8 @@
 """pdcnet-lite: the method of PDC-Net in a network for CPUs and devices.
 
     features   EfficientNet-Lite0 at strides 16, 8 and 4, projected to a common space
-    stride 16  match over the whole image gives a first flow; a decoder corrects it
+    stride 16  match over the whole image gives a first flow, which spreads from where it is certain
+               to where it is not; a decoder corrects it
     stride 8   upsample, warp, correlate within 9x9 cells, decode a correction
     stride 4   the same; the result is resized to the image
 
@@ -14,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
-from tfdense.layers.attention import ContextLayer
+from tfdense.layers.attention import ContextLayer, FlowPropagation
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
@@ -78,6 +79,7 @@ class PDCNetLite(keras.Model):
         ]
         self.normalise = UnitMeanSquare(name="normalise")
         self.global_matching = GlobalMatching(name="global_matching")
+        self.propagation = FlowPropagation(self.projection_channels[0], name="propagation")
         self.correlation = WarpedCorrelation(radius, name="correlation")
         self.decoders = [
             LevelDecoder(channels, self.mixture.free_variances, name=f"decoder_{stride}")
@@ -106,7 +108,9 @@ class PDCNetLite(keras.Model):
         check_sides(self, inputs["target"])
         targets, sources = self._features(inputs["target"], inputs["source"])
         matched, certainty, matching = self.global_matching(targets[0], sources[0])
-        flow, state = matched * _STRIDES[0], None
+        # The matching has its own loss.
+        matched = tf.stop_gradient(matched) * _STRIDES[0]
+        flow, state = self.propagation(targets[0], matched, certainty), None
         raw = self._initial_raw(flow)
         levels = []
         for stride, target, source, decoder in zip(
@@ -115,9 +119,9 @@ class PDCNetLite(keras.Model):
             if levels:
                 size = spatial_size(target)
                 flow, raw, state = (resize_bilinear(x, size) for x in (flow, raw, state))
-            # The flow steers the warp only: its own level corrects it, not the one before.
-            flow = tf.stop_gradient(flow)
-            correlation = self.correlation(target, source, flow / stride)
+                # Its own level corrects it, not the one before.
+                flow = tf.stop_gradient(flow)
+            correlation = self.correlation(target, source, tf.stop_gradient(flow) / stride)
             evidence = [target, correlation, raw, certainty if state is None else state]
             state, correction = decoder(evidence, training=training)
             flow += correction[..., :2] * stride
