@@ -32,7 +32,7 @@ def refused(in_folder, capsys):
     return train
 
 
-def test_trains_and_goes_on_where_it_stopped(in_folder, capsys):
+def test_trains_and_goes_on_where_it_stopped(in_folder, eager, capsys):
     assert main(["train", *ONE_STEP, "--steps", "1", "--set", "name=short"]) == 0
     assert "tfdense match A B --model runs/short" in capsys.readouterr().out
     assert main(["train", "--resume", "runs/short", "--steps", "2"]) == 0

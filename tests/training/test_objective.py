@@ -96,7 +96,7 @@ def test_configurations_of_pwc_unet_fit_the_network(name, objective):
     assert config.data.size % model.stride == 0
 
 
-def test_training_on_a_folder_of_sequences(tmp_path):
+def test_training_on_a_folder_of_sequences(eager, tmp_path):
     noise = np.random.default_rng(0).uniform(0, 255, [80, 120, 3]).astype(np.float32)
     wide = cv2.GaussianBlur(noise, (0, 0), 2).astype(np.uint8)
     for number in range(3):

@@ -35,14 +35,6 @@ def in_backbone(path):
     return "/pyramid" in path
 
 
-@pytest.fixture
-def eager():
-    """One step is faster without a graph."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -36,10 +36,13 @@ def variables(trainer):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """Four steps with averaged weights, at one go."""
+    tf.config.run_functions_eagerly(True)  # as `eager`
     trainer = Trainer(
         small_config("train.steps=4", "train.ema_momentum=0.9"), tmp_path_factory.mktemp("run")
     )
-    assert trainer.train()
+    finished = trainer.train()
+    tf.config.run_functions_eagerly(False)
+    assert finished
     return trainer
 
 
@@ -55,7 +58,9 @@ def test_run_folder_is_complete(uninterrupted):
     assert float(rows[1]["loss"]) > 0
 
 
-def test_interrupted_training_resumes_to_the_same_numbers(uninterrupted, tmp_path, monkeypatch):
+def test_interrupted_training_resumes_to_the_same_numbers(
+    uninterrupted, eager, tmp_path, monkeypatch
+):
     config = uninterrupted.config
     interrupted = Trainer(config, tmp_path)
     log = interrupted._log
@@ -101,6 +106,7 @@ def test_saved_weights_are_the_average(uninterrupted):
     [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
 )
 def test_half_precision_trains(precision, tmp_path):
+    """As a graph, as users train."""
     # In float16 the first steps are left out, until the loss scale is small enough.
     trainer = Trainer(small_config("train.steps=8", f"train.precision={precision}"), tmp_path)
     before = [v.numpy() for v in trainer.model.trainable_variables]
@@ -112,7 +118,7 @@ def test_half_precision_trains(precision, tmp_path):
     assert np.isfinite([float(row["loss"]) for row in rows if row["loss"]]).all()
 
 
-def test_steps_without_finite_gradient_change_nothing(tmp_path, monkeypatch):
+def test_steps_without_finite_gradient_change_nothing(eager, tmp_path, monkeypatch):
     trainer = Trainer(small_config("train.steps=2", "train.log_every=2"), tmp_path)
 
     def poisoned():
@@ -156,7 +162,7 @@ def test_values_that_do_not_fit_the_network(override, message, tmp_path):
         Trainer(small_config(override), tmp_path)
 
 
-def test_training_in_a_thread_keeps_the_signal_handlers(tmp_path):
+def test_training_in_a_thread_keeps_the_signal_handlers(eager, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     trainer = Trainer(small_config("train.steps=1"), tmp_path)
     thread = threading.Thread(target=trainer.train)
