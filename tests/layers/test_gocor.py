@@ -1,5 +1,6 @@
 """GOCor against its formulas, position by position in NumPy."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ from tfdense.layers.gocor import GlobalGOCor, LocalGOCor, radial_basis
 
 def random_module(layer, shape, seed=0):
     """Gives a module random parameters near those that training starts from."""
+    keras.utils.set_random_seed(seed)
     generator = np.random.default_rng(seed)
     layer.build(shape)
     for variable in layer.variables:

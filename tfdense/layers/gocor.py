@@ -10,6 +10,7 @@ adds ½ |R(w · q)|², a learned 4-D convolution over the scores on the source f
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -131,19 +132,21 @@ class GlobalGOCor(_GOCor):
         label, weight, slope_below = (
             tf.gather(values, indices) for values in self.radial(distances)
         )
+        slope = _slope(slope_below, weight)
+        label *= weight
         step, regularization = self.descent()
         regularize = functools.partial(self._regularize, grid=grid)
         scores = tf.matmul(filters, target, transpose_b=True)
         source_term = regularize(tf.matmul(filters, source, transpose_b=True))
         for _ in range(self.iterations):
-            slope = _slope(scores, slope_below)
-            residual = tf.square(weight) * slope * (slope * scores - label)
+            slopes = slope(scores)
+            residual = slopes * (slopes * scores - label)
             gradient = tf.matmul(residual, target) + regularization * filters
             gradient += tf.matmul(self._regularize_adjoint(source_term, grid), source)
             score_change = tf.matmul(gradient, target, transpose_b=True)
             source_change = regularize(tf.matmul(gradient, source, transpose_b=True))
             norm = _square_sum(gradient, 1)
-            curvature = _square_sum(weight * slope * score_change, 1) + regularization * norm
+            curvature = _square_sum(slopes * score_change, 1) + regularization * norm
             curvature += tf.reshape(_square_sum(source_change, 1), [-1, 1, 1])
             denominator = tf.maximum(curvature, _MINIMUM_DENOMINATOR)
             length = step * norm / (denominator + _STEP_REGULARIZATION * norm)
@@ -202,7 +205,9 @@ class LocalGOCor(_GOCor):
         filters = tiling.tiles(initialize_local(target, self.scaling[0]))
         windows = tiling.windows(target)
         filters = optimize_local(filters, windows, self.parameters(), self.iterations)
-        windows = tiling.windows(source)
+        # Begun early, the comparison with the source would take memory beside the optimisation.
+        with tf.control_dependencies([filters]):
+            windows = tiling.windows(tf.identity(source))
         return tuple(
             tiling.local_scores(tiles, windows, spatial_size(target))
             for tiles in (filters, tiling.tiles(target))
@@ -241,19 +246,23 @@ def optimize_local(filters, windows, parameters, iterations: int):
         The filters, [tiles, 64, channels].
     """
     step, regularization, label, weight, slope_below = parameters
+    # Scores are means over channels. Sums make the objective channels² times as large, which leaves
+    # the steps as they are, and need no divisions.
     channels = filters.shape[-1]
-    regularization /= channels**2
+    slope = _slope(slope_below, weight)
+    label *= channels * weight
+    minimum_denominator = _MINIMUM_DENOMINATOR * channels**6
     for _ in range(iterations):
         # Updating the scores by `score_change` would save this product, but rounding would then
         # turn the sign of scores next to zero, and with it their slope.
-        scores = tf.matmul(filters, windows, transpose_b=True) / channels
-        slope = _slope(scores, slope_below)
-        residual = tf.square(weight) * slope * (slope * scores - label)
-        gradient = regularization * filters + tf.matmul(residual, windows) / channels
-        score_change = tf.matmul(gradient, windows, transpose_b=True) / channels
+        scores = tf.matmul(filters, windows, transpose_b=True)
+        slopes = slope(scores)
+        residual = slopes * (slopes * scores - label)
+        gradient = regularization * filters + tf.matmul(residual, windows)
+        score_change = slopes * tf.matmul(gradient, windows, transpose_b=True)
         norm = _square_sum(gradient, 2)
-        curvature = _square_sum(weight * slope * score_change, 2) + regularization * norm
-        length = step * norm / tf.maximum(curvature, _MINIMUM_DENOMINATOR)
+        curvature = _square_sum(score_change, 2) + regularization * norm
+        length = step * norm / tf.maximum(curvature, minimum_denominator)
         filters -= length * gradient
     return filters
 
@@ -286,9 +295,14 @@ def _grid_distances(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(rows, columns), indices.astype(np.int32)
 
 
-def _slope(scores, slope_below):
-    """Derivative of the activation: 1 above zero, `slope_below` below, their mean at zero."""
-    return 0.5 * ((1.0 - slope_below) * tf.sign(scores) + (1.0 + slope_below))
+def _slope(slope_below, weight) -> Callable:
+    """Returns the derivative of the weighted activation as a function of the scores.
+
+    It is `weight` above zero, `weight * slope_below` below, and their mean at zero.
+    """
+    mean = 0.5 * weight * (1.0 + slope_below)
+    half_step = 0.5 * weight * (1.0 - slope_below)
+    return lambda scores: mean + half_step * tf.sign(scores)
 
 
 def _square_sum(x, first_axis: int):
