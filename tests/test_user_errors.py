@@ -12,13 +12,15 @@ from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
 from tfdense.models import build
 
+_CONFIG = Config(model=ModelConfig(options={"radius": 1}))
+
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """The folder of a run that was never trained."""
     folder = tmp_path_factory.mktemp("run")
-    save_config(folder / "config.yaml", Config())
-    build(Config().model).save_weights(folder / "best.weights.h5")
+    save_config(folder / "config.yaml", _CONFIG)
+    build(_CONFIG.model).save_weights(folder / "best.weights.h5")
     return folder
 
 
@@ -119,7 +121,7 @@ def test_run_without_weights(refused, photo, tmp_path):
 
 
 def test_weights_that_are_not_finite(refused, run_folder, photo, tmp_path):
-    save_config(tmp_path / "config.yaml", Config())
+    save_config(tmp_path / "config.yaml", _CONFIG)
     path = tmp_path / "best.weights.h5"
     path.write_bytes((run_folder / "best.weights.h5").read_bytes())
     with h5py.File(path, "r+") as file:
@@ -140,7 +142,7 @@ def test_weights_of_another_network(refused, photo, tmp_path):
 
 
 def test_weights_of_other_widths(refused, run_folder, photo, tmp_path):
-    options = {"projection_channels": [48, 32, 16]}
+    options = {**_CONFIG.model.options, "projection_channels": [48, 32, 16]}
     save_config(tmp_path / "config.yaml", Config(model=ModelConfig(options=options)))
     weights = (run_folder / "best.weights.h5").read_bytes()
     (tmp_path / "best.weights.h5").write_bytes(weights)

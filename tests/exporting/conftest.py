@@ -16,7 +16,7 @@ SMALL = ModelConfig(
     options={
         "projection_channels": [16, 16, 8],
         "decoder_channels": [[16, 16], [16, 8], [8, 8]],
-        "radius": 2,
+        "radius": 1,
     }
 )
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfdense
-from tfdense.config import Config, save_config
+from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
 from tfdense.exporting import export_saved_model, export_tflite
 from tfdense.inference.backends import KerasBackend, TargetSize, newest_saved_model
@@ -211,8 +211,9 @@ def run_folder(tmp_path_factory):
     """The folder of a run that was never trained."""
     folder = tmp_path_factory.mktemp("run")
     tf.keras.utils.set_random_seed(0)
-    save_config(folder / "config.yaml", Config())
-    build(Config().model).save_weights(folder / "best.weights.h5")
+    config = Config(model=ModelConfig(options={"radius": 1}))
+    save_config(folder / "config.yaml", config)
+    build(config.model).save_weights(folder / "best.weights.h5")
     return folder
 
 
