@@ -31,7 +31,7 @@ def test_report(exported):
         assert exported.median.flow < 1e-3
         assert 2.5e6 < exported.size < 3.5e6
     else:
-        assert 1e-3 < exported.median.flow < 0.1
+        assert 1e-3 < exported.median.flow < 0.25
         assert 1.2e6 < exported.size < 2e6
 
 
@@ -44,7 +44,7 @@ def test_answers_like_keras_on_another_pair(exported, network):
         if exported.precision == "float32":
             assert difference.max() <= 1e-3, name
         else:
-            assert 0 < np.median(difference) <= 0.1, name
+            assert 0 < np.median(difference) <= 0.25, name
 
 
 def test_structure(exported):

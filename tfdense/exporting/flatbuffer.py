@@ -83,10 +83,20 @@ def _kernels(model: schema.ModelT, graph: schema.SubGraphT) -> list[int]:
 
 
 def _replace_kernels(model: schema.ModelT, function: Callable[[np.ndarray], np.ndarray]) -> None:
-    buffers = {graph.tensors[i].buffer for graph in model.subgraphs for i in _kernels(model, graph)}
-    for index in buffers:
-        buffer = model.buffers[index]
-        buffer.data = function(buffer.data.view(np.float32)).view(np.uint8)
+    """Gives the kernels other values; a constant that shares the buffer of one keeps its own."""
+    changed = {}
+    for graph in model.subgraphs:
+        for tensor in (graph.tensors[i] for i in _kernels(model, graph)):
+            if tensor.buffer not in changed:
+                buffer = schema.BufferT()
+                values = model.buffers[tensor.buffer].data.view(np.float32)
+                buffer.data = function(values).view(np.uint8)
+                changed[tensor.buffer] = len(model.buffers)
+                model.buffers.append(buffer)
+            tensor.buffer = changed[tensor.buffer]
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    for index in changed.keys() - used:
+        model.buffers[index].data = None
 
 
 def _read(content: bytes) -> schema.ModelT:
