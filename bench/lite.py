@@ -1,6 +1,7 @@
 """Measures a .tflite file in LiteRT: python -m bench.lite FILE --threads 2"""
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ def measure(matcher: LiteMatcher, repetitions: int) -> np.ndarray:
 
 
 def main() -> int:
-    """Prints size, operations and time a pair."""
+    """Prints size, operations, time a pair and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="what tfdense export tflite wrote")
     parser.add_argument("--threads", type=int, default=2, help="for LiteRT (%(default)s)")
@@ -48,6 +49,8 @@ def main() -> int:
         f"{height}x{width}, {arguments.threads} threads: median {np.median(times):.1f} ms a pair "
         f"(fastest {times.min():.1f}, slowest {times.max():.1f}, {len(times)} runs)"
     )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"peak memory of the process: {peak / 1e9:.2f} GB")
     return 0
 
 
