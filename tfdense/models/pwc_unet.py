@@ -145,7 +145,7 @@ class PWCUNet(keras.Model):
         pyramids = zip(_STRIDES, self.decoders, targets[:0:-1], sources[:0:-1], strict=True)
         for stride, decoder, target, source in pyramids:
             size = spatial_size(target)
-            target, source = self.normalise(target), self.normalise(source)
+            target, source = (self.normalise(_without_mean(x)) for x in (target, source))
             if state is None:
                 flow, hidden = tf.zeros_like(target[..., :2], tf.float32), []
             else:
@@ -198,6 +198,11 @@ class PWCUNet(keras.Model):
 def _centred(image) -> tf.Tensor:
     """Brings 0..255 to about -1..1."""
     return image / 127.5 - 1.0
+
+
+def _without_mean(features) -> tf.Tensor:
+    """Takes from each channel its mean over the image, by which any two places would correlate."""
+    return features - tf.reduce_mean(features, axis=(1, 2), keepdims=True)
 
 
 def _channels(name: str, channels, count: int | None = None) -> tuple[int, ...]:
