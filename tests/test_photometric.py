@@ -270,6 +270,25 @@ def test_levels_are_compared_on_their_own_grids():
         loss(8.0, (1.0,))
 
 
+def test_levels_coarser_than_stride_8_are_compared_at_it():
+    """A flow of the whole image costs what it does at stride 8, where the truth is half a cell."""
+    small = _texture(6, 12, 16)[0]
+    wide = cv2.resize(small, None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
+    source, target = wide[None, :64, :64], wide[None, :64, 4:68]  # target(x) = source(x + 4)
+
+    def loss(flow, side):
+        level = {
+            "flow": tf.fill([1, side, side, 2], 1.0) * [flow, 0.0],
+            "logits": tf.constant([_SURE, 0.0]) * tf.ones([1, side, side, 2]),
+        }
+        return float(photometric_loss([level], source, target, [1.0], _PLAIN))
+
+    for flow in (0.0, 4.0, 8.0):
+        np.testing.assert_allclose(loss(flow, 1), loss(flow, 8), rtol=1e-5)
+    # Both leave one column of cells without a match.
+    assert loss(4.0, 1) < loss(8.0, 1) - 0.02
+
+
 def test_at_least_one_measure():
     with pytest.raises(ValueError, match="at least one of absolute, ssim and census"):
         PhotometricConfig(absolute=0.0)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.config import PhotometricConfig
-from tfdense.geometry import resize_area, spatial_size
+from tfdense.geometry import resize_area, resize_bilinear, spatial_size
 from tfdense.ops import warp
 
 # Luma of ITU-R BT.601.
@@ -26,6 +26,8 @@ _HAMMING_SOFTNESS = 0.1
 # Of SSIM, for values in 0..255.
 _SSIM_WINDOW = 3
 _SSIM_CONSTANTS = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
+# Levels coarser than this are compared at it: at stride 64 a few pixels tell no match from another.
+_COARSEST_STRIDE = 8
 
 
 def photometric_loss(
@@ -39,7 +41,8 @@ def photometric_loss(
 
     Args:
         levels: coarse to fine, each with ``flow`` [batch, rows, columns, 2] and ``logits``
-            [batch, rows, columns, components] on its own grid; the flow is in pixels of the images,
+            [batch, rows, columns, components] on its own grid, which is compared on it, or at
+            stride 8 if it is coarser; the flow is in pixels of the images,
             or of their size ``image_size`` (height, width) where the level has one.
         source, target: [batch, height, width, 3], 0..255.
         weights: one for each level; a level of weight 0 is left out.
@@ -59,17 +62,23 @@ def photometric_loss(
     for weight, level in zip(weights, levels, strict=True):
         if not weight:
             continue
-        size = height, width = spatial_size(level["flow"])
+        size = height, width = _comparing_size(level["flow"], target)
         image_height, image_width = level.get("image_size", spatial_size(target))
         cell = tf.cast(tf.stack([image_width / width, image_height / height]), tf.float32)
         loss += weight * level_loss(
-            level["flow"] / cell,
-            level["logits"],
+            resize_bilinear(level["flow"], size) / cell,
+            resize_bilinear(level["logits"], size),
             resize_area(source, size),
             resize_area(target, size),
             config,
         )
     return loss
+
+
+def _comparing_size(flow, image) -> tuple:
+    """Returns the size (height, width) at which a level's flow is compared; it has to be known."""
+    sizes = zip(spatial_size(flow), spatial_size(image), strict=True)
+    return tuple(max(side, -(-image_side // _COARSEST_STRIDE)) for side, image_side in sizes)
 
 
 def level_loss(flow, logits, source, target, config: PhotometricConfig) -> tf.Tensor:
