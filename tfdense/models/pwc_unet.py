@@ -33,8 +33,8 @@ class PWCUNet(keras.Model):
 
     Gradients: the confidence network sees the source warped by the flow, but its gradient ends
     there: the flow network never learns to please the confidence, only to be right. Both train
-    the features. Within the flow network a level's flow is added to the finer ones', with its
-    gradient; where it steers the warp, it ends too, for the gradient of sampled features is noise.
+    the features. Within the flow network each level's flow learns from its own loss alone: the finer
+    levels see no further than their window, and would lead a coarse one astray.
 
     Args:
         feature_channels: of the pyramid, at strides 2, 4, 8, 16, 32, 64.
@@ -149,8 +149,10 @@ class PWCUNet(keras.Model):
             if state is None:
                 flow, hidden = tf.zeros_like(target[..., :2], tf.float32), []
             else:
-                flow, hidden = resize_bilinear(flow, size), [resize_bilinear(state, size)]
-            cells = tf.stop_gradient(flow) / stride
+                # Its own level corrects it, not the finer ones, which see no further than a window.
+                flow = tf.stop_gradient(resize_bilinear(flow, size))
+                hidden = [resize_bilinear(state, size)]
+            cells = flow / stride
             correlation = self.correlation(target, source, cells)
             state, answer = decoder([target, correlation, cells, *hidden])
             flow += self._within_window(answer[..., :2]) * stride
