@@ -33,8 +33,8 @@ class PWCUNet(keras.Model):
 
     Gradients: the confidence network sees the source warped by the flow, but its gradient ends
     there: the flow network never learns to please the confidence, only to be right. Both train
-    the features. Within the flow network each level's flow learns from its own loss alone: the finer
-    levels see no further than their window, and would lead a coarse one astray.
+    the features. Within the flow network each level's flow learns from its own loss alone: the
+    finer levels see no further than their window, and would lead a coarse one astray.
 
     Args:
         feature_channels: of the pyramid, at strides 2, 4, 8, 16, 32, 64.
