@@ -41,9 +41,9 @@ def photometric_loss(
 
     Args:
         levels: coarse to fine, each with ``flow`` [batch, rows, columns, 2] and ``logits``
-            [batch, rows, columns, components] on its own grid, which is compared on it, or at
-            stride 8 if it is coarser; the flow is in pixels of the images,
-            or of their size ``image_size`` (height, width) where the level has one.
+            [batch, rows, columns, components] on its own grid. It is compared there, or at stride 8
+            if its grid is coarser. The flow is in pixels of the images, or of their size
+            ``image_size`` (height, width) where the level has one.
         source, target: [batch, height, width, 3], 0..255.
         weights: one for each level; a level of weight 0 is left out.
         config: the terms.
