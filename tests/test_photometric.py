@@ -1,5 +1,7 @@
 """The objective without ground truth, against brute force, TensorFlow and what it is meant for."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from tfdense.photometric import (
     structural_dissimilarity,
 )
 
-_PLAIN = PhotometricConfig(smoothness=0.0, magnitude=0.0)
+_PLAIN = PhotometricConfig(absolute=1.0, ssim=0.0, confidence=0.05, smoothness=0.0, magnitude=0.0)
 _SURE = 50.0  # a logit whose confidence is 1
 
 
@@ -134,7 +136,7 @@ def test_a_worked_example():
     """Grey 153 against 102 everywhere, flow (1, 0) in three columns, confidence 1/2."""
     source, target = np.full([1, 2, 3, 3], 153.0, np.float32), np.full([1, 2, 3, 3], 102.0)
     target = target.astype(np.float32)
-    config = PhotometricConfig(confidence=0.1, smoothness=1.0, magnitude=0.01)
+    config = PhotometricConfig(ssim=0.0, confidence=0.1, smoothness=1.0, magnitude=0.01)
     loss = level_loss(
         _constant_flow((1.0, 0.0), target), _logits(0.0, target), source, target, config
     )
@@ -227,7 +229,7 @@ def test_without_its_own_term_the_confidence_collapses():
     """Even where the flow is right, up to noise; and a wrong flow is no longer corrected."""
     source, target = _shifted(_texture(5), (2, 0))
     source = source + np.random.default_rng(0).normal(0, 3, source.shape).astype(np.float32)
-    collapsing = PhotometricConfig(confidence=0.0, smoothness=0.0, magnitude=0.0)
+    collapsing = dataclasses.replace(_PLAIN, confidence=0.0)
     assert _best_confidence(source, target, collapsing, (2.0, 0.0)).max() < 0.03
     kept = _best_confidence(source, target, _PLAIN, (2.0, 0.0))
     assert kept[:, :-2].min() > 0.9
@@ -291,4 +293,4 @@ def test_levels_coarser_than_stride_8_are_compared_at_it():
 
 def test_at_least_one_measure():
     with pytest.raises(ValueError, match="at least one of absolute, ssim and census"):
-        PhotometricConfig(absolute=0.0)
+        PhotometricConfig(absolute=0.0, ssim=0.0)

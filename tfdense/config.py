@@ -51,18 +51,18 @@ class PhotometricConfig:
     Attributes:
         absolute, ssim, census: weights of the measures of how two pixels differ; their weighted
             mean is in 0..1. SSIM and above all census bear changes of light.
-        confidence: beta, up to which such a difference is trusted in full. 0 lets the confidence
-            collapse.
+        confidence: beta, up to which such a difference is trusted in full: at 0.5 nearly all, from
+            which to start; 0.2 tells more once the flow is good; 0 lets the confidence collapse.
         smoothness, magnitude: factors of the flow's gradient and of its length, in pixels.
         edge_awareness: how much less the gradient counts at edges of the image; 0 is plain L1.
     """
 
-    absolute: float = Field(1.0, ge=0)
-    ssim: float = Field(0.0, ge=0)
+    absolute: float = Field(0.5, ge=0)
+    ssim: float = Field(0.5, ge=0)
     census: float = Field(0.0, ge=0)
-    confidence: float = Field(0.05, ge=0)
-    smoothness: float = Field(0.01, ge=0)
-    magnitude: float = Field(1e-4, ge=0)
+    confidence: float = Field(0.5, ge=0)
+    smoothness: float = Field(0.002, ge=0)
+    magnitude: float = Field(1e-3, ge=0)
     edge_awareness: float = Field(10.0, ge=0)
 
     @pydantic.model_validator(mode="after")
