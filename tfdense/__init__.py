@@ -19,9 +19,10 @@ def load(name_or_path, max_side: int | None = None, mode: str | None = None, set
             size of its own. None takes the setting's.
         mode: "direct" runs the network once. "homography" runs it twice: the second time on the
             source warped by the homography that the first one found, for large changes of view.
-            "multiscale" runs it eight times, to find the homography at several scales, "rotation"
-            seven times, four of them small, to find it for images that are turned to each other.
-            None takes the setting's.
+            "multiscale" runs it eight times, to find the homography at several scales.
+            "wide-baseline" runs it 13 to 17 times, twelve of them small, to find it for images that
+            are turned or strongly enlarged, and lets it tell the flow of uncertain pixels around
+            which it holds; their confidence stays low. None takes the setting's.
         setting: a choice of both: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
             (640 px, direct) or "precise" (960 px, homography).
 

@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=MODES,
         help="homography matches again after the homography found, for large changes of view; "
-        "multiscale seeks it at several scales, rotation with the source turned by quarter turns "
-        "(the setting's)",
+        "multiscale seeks it at several scales, wide-baseline also turned, and extends it to what "
+        "is uncertain (the setting's)",
     )
     summary = "; ".join(f"{name}: {side} px, {mode}" for name, (side, mode) in SETTINGS.items())
     parser.add_argument(

@@ -50,7 +50,7 @@ class Matcher:
         backend: runs the network.
         mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
             is for large changes of view, "multiscale" also for large changes of size,
-            "rotation" for images that are turned to each other.
+            "wide-baseline" for any turn, too.
 
     Raises:
         InputError: if there is no such mode.

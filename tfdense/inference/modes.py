@@ -6,8 +6,9 @@
 - *multiscale*: as homography, but the first run is repeated with the source or the target shrunk by
   several ratios, and the homography that most agree with is taken: one image may show what the
   other does from a much larger distance.
-- *rotation*: as homography, but four runs at a small size come first, with the source turned by
-  quarter turns. The turn that the network is most confident with is taken.
+- *wide-baseline*: as homography, but twelve runs at a small size come first, with the source turned
+  by quarter turns and either image shrunk. The homography of the best is where the rest begins; at
+  the end it also tells the flow where the network cannot, see `tfdense.inference.plane`.
 
 The numbers of homography and multiscale are those of PDC-Net's authors. All of it happens at the
 working size, and "pixel" means one of these; a homography maps the source's to the target's.
@@ -15,19 +16,21 @@ working size, and "pixel" means one of these; a homography maps the source's to 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
+from tfdense.inference.plane import extend_homography
 from tfdense.inference.resizing import resize_image
 from tfdense.inference.two_view import Matches, fit_homography, map_points
 
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend
 
-Mode = Literal["direct", "homography", "multiscale", "rotation"]
+Mode = Literal["direct", "homography", "multiscale", "wide-baseline"]
 Outputs = dict[str, np.ndarray]
 
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
@@ -38,8 +41,12 @@ _DISTANCE = 1.0
 _RATIOS = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
 # Matches that agree with the best homography, to a pixel of the target.
 _LEAST_SCORE = 0.002
-# The best turn is sought among images of this longer side, by the confidence within so many pixels.
-_SMALL_SIDE, _RADIUS_OF_A_TURN = 320, 5.0
+# Of wide-baseline: quarter turns of the source, and scales of both images, in the first runs; their
+# longer side, how far matches may be from a homography, and the R of the confidence that decides.
+_VIEWS = tuple(itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3))))
+_SMALL_SIDE, _ROUGH_DISTANCE, _ROUGH_RADIUS = 320, 2.0, 5.0
+# The homography is refined at most so often, as long as the network gets more confident.
+_MOST_REFINEMENTS = 3
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 # Share of a bilinear sample that comes from inside of the image.
@@ -76,22 +83,34 @@ def match_by_homography(
     return _match_again(backend, source, target, match_direct(backend, source, target, size))
 
 
-def match_by_rotation(
+def match_wide_baseline(
     backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
 ) -> Outputs:
-    """Runs the network on a turned source, and again on the source warped by the homography found.
+    """Seeks turn and scale at a small size, runs the network from there on, extends the plane.
 
     Args:
         backend, source, target, size: see `match_direct`.
 
     Returns:
-        What `Backend.run` does.
+        What `Backend.run` does; that of a single run if no homography is found.
     """
-    first = match_direct(backend, source, target, size)
-    turn = _find_turn(backend, source, target, size)
-    if turn:
-        first = _match_warped(backend, source, target, _turning(turn, size), first)
-    return _match_again(backend, source, target, first)
+    first = outputs = match_direct(backend, source, target, size)
+    rough = _find_rough_homography(backend, source, target, size)
+    if rough is not None:
+        refined = _match_warped(backend, source, target, rough, first)
+        outputs = _more_confident(backend, first, refined)
+    for _ in range(_MOST_REFINEMENTS):
+        found = _find_homography(backend, outputs, _LEAST_MATCHES)
+        if found is None:
+            break
+        refined = _match_warped(backend, source, target, found[0], first)
+        if _more_confident(backend, outputs, refined) is outputs:
+            break
+        outputs = refined
+    found = _find_homography(backend, outputs, _LEAST_MATCHES, _ROUGH_DISTANCE)
+    if found is None:
+        return outputs
+    return extend_homography(outputs, _rough_confidence(backend, outputs), found[0])
 
 
 def match_at_scales(
@@ -129,7 +148,7 @@ MODES: dict[str, Callable[..., Outputs]] = {
     "direct": match_direct,
     "homography": match_by_homography,
     "multiscale": match_at_scales,
-    "rotation": match_by_rotation,
+    "wide-baseline": match_wide_baseline,
 }
 
 
@@ -179,31 +198,80 @@ def _shrink(image: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     return cv2.warpPerspective(image, scaling, (width, height)), scaling
 
 
-def _turning(turn: int, size: tuple[int, int]) -> np.ndarray:
-    """Returns the matrix that turns an image by so many quarter turns and fits it to its frame."""
-    height, width = size
-    scale = min(height / width, width / height) if turn % 2 else 1.0
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    return np.vstack([cv2.getRotationMatrix2D(centre, 90 * turn, scale), [0, 0, 1]])
-
-
-def _find_turn(
+def _find_rough_homography(
     backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> int:
-    """Returns the number of quarter turns of the source that the network is most confident with."""
-    reduction = min(1.0, _SMALL_SIDE / max(size))
-    size = backend.working_size(*(round(side * reduction) for side in size))
-    source, target = resize_image(source, size), resize_image(target, size)
+) -> np.ndarray | None:
+    """Returns the homography of the best of twelve views of both images at a small size.
 
-    def confidence(turn: int) -> float:
-        turned = cv2.warpPerspective(source, _turning(turn, size), size[::-1])
-        outputs = backend.run(turned, target)
-        of_pixels = backend.mixture.confidence(
-            outputs["log_variance"], outputs["logits"], _RADIUS_OF_A_TURN
-        )
-        return float(np.mean(of_pixels))
+    It is None if none is found or the images need neither be turned nor shrunk: then a run at full
+    size shows more.
+    """
+    small = backend.working_size(
+        *(round(side * min(1.0, _SMALL_SIDE / max(size))) for side in size)
+    )
+    best, best_score, is_plain = None, 0.0, True
+    for view in _VIEWS:
+        turn, (source_scale, target_scale) = view
+        seen_target, of_target, (y, x) = _show(target, small, target_scale)
+        seen_source, of_source, _ = _show(source, small, source_scale, turn)
+        outputs = backend.run(seen_source, seen_target)
+        outputs = {name: values[y, x] for name, values in outputs.items()}
+        outputs["flow"] = outputs["flow"] + np.float32([x.start, y.start])
+        rows, columns = outputs["flow"].shape[:2]
+        found = _find_homography(backend, outputs, _LEAST_MATCHES_OF_A_SCALE, _ROUGH_DISTANCE)
+        if found is None:
+            continue
+        homography, inliers = found
+        score = inliers / (rows * columns) * _rough_confidence(backend, outputs).mean()
+        if score > best_score:
+            best_score, is_plain = score, view == _VIEWS[0]
+            best = np.linalg.inv(of_target) @ _shift(x.start, y.start) @ homography @ of_source
+    if is_plain:
+        return None
+    best = _to_size(target, size) @ best @ np.linalg.inv(_to_size(source, size))
+    return best / best[2, 2]
 
-    return max(range(4), key=confidence)
+
+def _show(
+    image: np.ndarray, size: tuple[int, int], scale: float, turn: int = 0
+) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """Shows an image shrunk, and turned by quarter turns, in the middle of a black one.
+
+    Returns:
+        uint8 [*size, 3], the matrix from the image's pixels to the new ones, and where it is.
+    """
+    height, width = size
+    if turn % 2:
+        scale *= min(height / width, width / height)
+    rows, columns = round(height * scale), round(width * scale)
+    turned = np.rot90(resize_image(image, (rows, columns)), turn)
+    # About the middles of the image before and after.
+    turning = (
+        _shift((turned.shape[1] - 1) / 2, (turned.shape[0] - 1) / 2)
+        @ np.linalg.matrix_power([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], turn)
+        @ _shift((1 - columns) / 2, (1 - rows) / 2)
+    )
+    y, x = ((whole - part) // 2 for whole, part in zip(size, turned.shape, strict=False))
+    place = slice(y, y + turned.shape[0]), slice(x, x + turned.shape[1])
+    shown = np.zeros((*size, 3), np.uint8)
+    shown[place] = turned
+    return shown, _shift(x, y) @ turning @ _to_size(image, (rows, columns)), place
+
+
+def _shift(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+def _more_confident(backend: Backend, one: Outputs, other: Outputs) -> Outputs:
+    """Returns the other one only if it is more confident in the mean."""
+    means = (_rough_confidence(backend, outputs).mean() for outputs in (one, other))
+    return one if next(means) >= next(means) else other
+
+
+def _rough_confidence(backend: Backend, outputs: Outputs) -> np.ndarray:
+    return np.asarray(
+        backend.mixture.confidence(outputs["log_variance"], outputs["logits"], _ROUGH_RADIUS)
+    )
 
 
 def _match_again(
@@ -235,7 +303,7 @@ def _match_warped(
 
 
 def _find_homography(
-    backend: Backend, outputs: Outputs, least_matches: int
+    backend: Backend, outputs: Outputs, least_matches: int, distance: float = _DISTANCE
 ) -> tuple[np.ndarray, int] | None:
     """Returns the homography that most confident matches agree with, and with how many it does."""
     flow, log_variance, logits = (
@@ -249,7 +317,7 @@ def _find_homography(
     rows, columns = rows[order], columns[order]
     places = np.stack([columns, rows], axis=-1).astype(np.float32) * _STEP
     matches = Matches(places + flow[rows, columns], places, confidence[rows, columns])
-    found = fit_homography(matches, _DISTANCE)
+    found = fit_homography(matches, distance)
     if found is None or not _is_plausible(found.matrix):
         return None
     return found.matrix, len(found.inliers.source)
