@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.inference import modes
 from tfdense.inference.backends import TargetSize
 from tfdense.inference.matcher import Matcher
+from tfdense.inference.refinement import compose
 from tfdense.inference.two_view import map_points
 from tfdense.mixture import LaplaceMixture
 
@@ -266,7 +266,7 @@ def test_variance_of_the_second_match_is_brought_to_the_sources_pixels():
     still = np.zeros((*_SIZE, 2), np.float32)
     outputs = {"flow": still, "log_variance": still + np.float32([0, 5]), "logits": still}
     homography = _around_the_centre(_SIZE, scale=2, perspective=1e-3)
-    joined = modes.compose(outputs, outputs, homography)
+    joined = compose(outputs, outputs, homography)
     # A pixel of the warped source covers this area of the source, by differences.
     grid = _grid(_SIZE)
     inverse = np.linalg.inv(homography)
@@ -289,7 +289,7 @@ def test_what_lies_behind_the_horizon_is_left_to_the_first_match():
     second = {**first, "logits": still + 1}
     # From x = 100 on the denominator is not positive; some of these places are inside even so.
     inverse = np.array([[-1, 0, 150], [0, 1, -60], [-0.01, 0, 1]])
-    joined = modes.compose(first, second, np.linalg.inv(inverse))
+    joined = compose(first, second, np.linalg.inv(inverse))
     np.testing.assert_allclose(joined["flow"][100, 20], [130 / 0.8 - 20, 40 / 0.8 - 100], rtol=1e-5)
     assert (joined["logits"][100, 20] == 1).all()
     assert (joined["logits"][:, 100:] == 0).all()
@@ -322,7 +322,7 @@ def test_composition_is_the_originals(reference, variant):
         {"flow": _last(arrays[name]), "log_variance": zeros, "logits": zeros + mark}
         for mark, name in enumerate(("flow_first", "flow_second"))
     )
-    joined = modes.compose(first, second, homography)
+    joined = compose(first, second, homography)
     # The original interpolates the resized places, here they are computed.
     np.testing.assert_allclose(joined["flow"], _last(arrays[f"final_{variant}"]), atol=2e-3)
     np.testing.assert_array_equal(joined["logits"][..., 0] == 1, arrays[f"mask_{variant}"][0])
