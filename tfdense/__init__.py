@@ -22,7 +22,8 @@ def load(name_or_path, max_side: int | None = None, mode: str | None = None, set
             "multiscale" runs it eight times, to find the homography at several scales.
             "wide-baseline" runs it 13 to 17 times, twelve of them small, to find it for images that
             are turned or strongly enlarged, and lets it tell the flow of uncertain pixels around
-            which it holds; their confidence stays low. None takes the setting's.
+            which it holds; their confidence stays low. "plane" follows that homography everywhere.
+            None takes the setting's.
         setting: a choice of both: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
             (640 px, direct) or "precise" (960 px, homography).
 

@@ -126,13 +126,14 @@ def test_multiscale_mode_finds_what_homography_mode_does_not(closer):
     assert found["multiscale"] > 0.9
 
 
+@pytest.mark.parametrize("mode", ["wide-baseline", "plane"])
 @pytest.mark.parametrize(
     ("angle", "scale"), [(0, 0.9), (80, 0.9), (180, 1.1), (265, 0.9), (3, 2.8), (93, 0.5)]
 )
-def test_wide_baseline_mode_finds_what_homography_mode_does_not(angle, scale):
+def test_wide_baselines_are_found_that_homography_mode_does_not_find(angle, scale, mode):
     source, target, homography = _pair(_SIZE, _SIZE, angle=angle, scale=scale)
     backend = OpticalFlow()
-    error = _error(Matcher(backend, "wide-baseline").match(source, target), homography)
+    error = _error(Matcher(backend, mode).match(source, target), homography)
     assert np.nanmedian(error) < 0.3
     assert np.nanmean(error > 2) < 0.05
     # A first look, twelve small ones, from the best of these if it was no plain one, refinements.
@@ -225,7 +226,7 @@ class Constant:
 
 
 @pytest.mark.parametrize(
-    ("mode", "runs"), [("homography", 1), ("multiscale", 7), ("wide-baseline", 13)]
+    ("mode", "runs"), [("homography", 1), ("multiscale", 7), ("wide-baseline", 13), ("plane", 13)]
 )
 @pytest.mark.parametrize(
     ("flow", "logits"),

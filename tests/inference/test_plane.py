@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfdense.inference.plane import extend_homography
+from tfdense.inference.plane import extend_homography, follow_homography
 from tfdense.inference.two_view import map_points
 
 _SIZE = (120, 160)
@@ -73,3 +73,28 @@ def test_far_from_all_that_is_known_the_whole_image_decides():
     far = inside.copy()
     far[:, :100] = False
     np.testing.assert_allclose(_extend(flow, confidence)[far], plane[far], atol=1e-4)
+
+
+def test_a_plane_is_followed_everywhere():
+    plane, inside = _plane()
+    flow, log_variance = plane.copy(), np.full((*_SIZE, 2), np.log([2.0, 100.0]))
+    flow[20:40, 20:40] += (3, -1)
+    logits = np.random.default_rng(0).normal(size=(*_SIZE, 2))
+    outputs = {"flow": flow, "log_variance": log_variance, "logits": logits}
+    followed = follow_homography(outputs, _HOMOGRAPHY)
+    np.testing.assert_allclose(followed["flow"], plane, atol=1e-4)
+    variance = np.exp(followed["log_variance"])
+    np.testing.assert_allclose(variance[30, 30], [2 + 5, 100 + 5], rtol=1e-3)
+    np.testing.assert_allclose(variance[60, 60], [2, 100], rtol=1e-3)
+    np.testing.assert_array_equal(followed["logits"], logits)
+    assert not inside.all()
+
+
+def test_beyond_the_horizon_there_is_no_plane():
+    still = np.zeros((*_SIZE, 2), np.float32)
+    # From x = 100 on the denominator is not positive.
+    homography = np.linalg.inv([[-1, 0, 150], [0, 1, -60], [-0.01, 0, 1]])
+    followed = follow_homography({"flow": still, "log_variance": still}, homography)
+    assert (followed["flow"][:, 100:] == 0).all() and (followed["log_variance"][:, 100:] == 0).all()
+    assert (followed["flow"][:, :100] != 0).any(axis=-1).all()
+    assert np.isfinite(followed["log_variance"]).all()

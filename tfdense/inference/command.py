@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MODES,
         help="homography matches again after the homography found, for large changes of view; "
         "multiscale seeks it at several scales, wide-baseline also turned, and extends it to what "
-        "is uncertain (the setting's)",
+        "is uncertain, plane follows it everywhere (the setting's)",
     )
     summary = "; ".join(f"{name}: {side} px, {mode}" for name, (side, mode) in SETTINGS.items())
     parser.add_argument(

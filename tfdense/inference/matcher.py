@@ -50,7 +50,7 @@ class Matcher:
         backend: runs the network.
         mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
             is for large changes of view, "multiscale" also for large changes of size,
-            "wide-baseline" for any turn, too.
+            "wide-baseline" for any turn, too, and "plane" for nothing but a plane.
 
     Raises:
         InputError: if there is no such mode.

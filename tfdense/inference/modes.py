@@ -9,6 +9,8 @@
 - *wide-baseline*: as homography, but twelve runs at a small size come first, with the source turned
   by quarter turns and either image shrunk, and the homography also tells the flow where the network
   cannot; see `tfdense.inference.wide_baseline`.
+- *plane*: as wide-baseline, but the flow is that of the homography everywhere: for pictures of a
+  plane, such as documents and maps, and from a camera that only turned.
 
 The numbers of homography and multiscale are those of PDC-Net's authors.
 """
@@ -23,12 +25,12 @@ import numpy as np
 
 from tfdense.inference.refinement import Outputs, find_homography, match_direct, match_warped
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.wide_baseline import match_wide_baseline
+from tfdense.inference.wide_baseline import match_plane, match_wide_baseline
 
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend
 
-Mode = Literal["direct", "homography", "multiscale", "wide-baseline"]
+Mode = Literal["direct", "homography", "multiscale", "wide-baseline", "plane"]
 
 _LEAST_MATCHES, _LEAST_MATCHES_OF_A_SCALE = 200, 70
 # By these the target is shrunk (less than 1), or the source (by the reciprocal of more than 1).
@@ -91,6 +93,7 @@ MODES: dict[str, Callable[..., Outputs]] = {
     "homography": match_by_homography,
     "multiscale": match_at_scales,
     "wide-baseline": match_wide_baseline,
+    "plane": match_plane,
 }
 
 

@@ -1,4 +1,4 @@
-"""What a homography tells of pixels whose match the network does not know."""
+"""What a homography tells of the flow, where the network is uncertain or everywhere."""
 
 import cv2
 import numpy as np
@@ -34,13 +34,7 @@ def extend_homography(
         The outputs with the flow extended.
     """
     flow = outputs["flow"]
-    height, width = flow.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    inverse = np.linalg.inv(homography)
-    places, _ = map_points(inverse / inverse[2, 2], grid)
-    inside = ((places >= 0) & (places <= (width - 1, height - 1))).all(axis=-1)
-    of_homography = np.where(inside[..., None], places - grid, 0.0).astype(np.float32)
-
+    of_homography, inside, _ = _flow(homography, flow.shape[:2])
     agrees = (np.abs(of_homography - flow) <= _AGREEMENT).all(axis=-1)
     trust = np.where(inside, confidence, 0).astype(np.float32)
     share_of_all = (trust * agrees).sum() / max(trust.sum(), np.finfo(np.float32).tiny)
@@ -49,6 +43,47 @@ def extend_homography(
     )
     extended = inside & (_LEAST_GAIN * share > confidence)
     return {**outputs, "flow": np.where(extended[..., None], of_homography, flow)}
+
+
+def follow_homography(
+    outputs: dict[str, np.ndarray], homography: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Gives all pixels the flow of the homography.
+
+    Where the network found something else the match is less certain: the variances grow by the
+    mean square of the distance, along x and y, of what it found from the homography.
+
+    Args:
+        outputs: "flow" [height, width, 2], in px, "log_variance" [height, width, components], in
+            log px², and others that stay as they are.
+        homography: from the source's pixels to the target's, [3, 3].
+
+    Returns:
+        The outputs, changed wherever the homography leads to a place at all.
+    """
+    flow, log_variance = outputs["flow"], outputs["log_variance"]
+    of_homography, _, defined = _flow(homography, flow.shape[:2])
+    distance = np.square(of_homography - flow).mean(axis=-1, keepdims=True)
+    grown = np.logaddexp(log_variance, np.log(np.maximum(distance, 1e-9)))
+    return {
+        **outputs,
+        "flow": np.where(defined[..., None], of_homography, flow),
+        "log_variance": np.where(defined[..., None], grown, log_variance),
+    }
+
+
+def _flow(
+    homography: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns a homography's flow, and where it leads into the source and to any place."""
+    height, width = size
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    inverse = np.linalg.inv(homography)
+    places, denominator = map_points(inverse / inverse[2, 2], grid)
+    defined = denominator > 0
+    inside = ((places >= 0) & (places <= (width - 1, height - 1))).all(axis=-1)
+    flow = np.where(defined[..., None], places - grid, 0.0).astype(np.float32)
+    return flow, inside, defined
 
 
 def _around(values: np.ndarray) -> np.ndarray:

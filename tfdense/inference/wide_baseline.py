@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdense.inference.plane import extend_homography
+from tfdense.inference.plane import extend_homography, follow_homography
 from tfdense.inference.refinement import (
     Outputs,
     find_homography,
@@ -47,6 +47,31 @@ def match_wide_baseline(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
+    outputs, homography = _match_most(backend, source, target, size)
+    if homography is None:
+        return outputs
+    return extend_homography(outputs, _confidence(backend, outputs), homography)
+
+
+def match_plane(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> Outputs:
+    """Does as `match_wide_baseline`, and follows the homography everywhere.
+
+    Args:
+        backend, source, target, size: see `match_direct`.
+
+    Returns:
+        What `Backend.run` does; that of a single run if no homography is found.
+    """
+    outputs, homography = _match_most(backend, source, target, size)
+    return outputs if homography is None else follow_homography(outputs, homography)
+
+
+def _match_most(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> tuple[Outputs, np.ndarray | None]:
+    """Returns the match that the network is most confident with, and its homography, if any."""
     first = outputs = match_direct(backend, source, target, size)
     rough = _find_rough_homography(backend, source, target, size)
     if rough is not None:
@@ -61,9 +86,7 @@ def match_wide_baseline(
             break
         outputs = refined
     found = find_homography(backend, outputs, _LEAST_MATCHES, _DISTANCE)
-    if found is None:
-        return outputs
-    return extend_homography(outputs, _confidence(backend, outputs), found[0])
+    return outputs, None if found is None else found[0]
 
 
 def _find_rough_homography(

@@ -22,6 +22,8 @@ from tfdense.mixture import LaplaceMixture
 from tfdense.models.inputs import check_sides
 
 _STRIDES = (16, 8, 4)
+# Of accurate matches at most, of all others at least, in px². Both are predicted below and above.
+_BORDER_VARIANCE = 9.0
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -62,10 +64,11 @@ class PDCNetLite(keras.Model):
         self.context_layers = context_layers
         self.train_backbone = train_backbone
 
+        bounds = {}
+        if least_first_variance is not None:
+            bounds = {"first_variance": _BORDER_VARIANCE, "minimum_variance": _BORDER_VARIANCE}
         self.mixture = LaplaceMixture(
-            maximum_variance=maximum_variance,
-            first_variance=1.0 if least_first_variance is None else 2.0,
-            least_first_variance=least_first_variance,
+            maximum_variance=maximum_variance, least_first_variance=least_first_variance, **bounds
         )
         self.pyramid = efficientnet_lite0_pyramid()
         self.pyramid.trainable = train_backbone
