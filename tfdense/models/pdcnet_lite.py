@@ -22,7 +22,7 @@ from tfdense.mixture import LaplaceMixture
 from tfdense.models.inputs import check_sides
 
 _STRIDES = (16, 8, 4)
-# Of accurate matches at most, of all others at least, in px². Both are predicted below and above.
+# Of accurate matches at most and of all others at least, in px².
 _BORDER_VARIANCE = 9.0
 
 
@@ -35,8 +35,8 @@ class PDCNetLite(keras.Model):
         decoder_channels: of each level's three convolutions, coarse to fine.
         radius: of the local correlation, in cells.
         maximum_variance: upper bound of the mixture's second variance, in px².
-        least_first_variance: lower bound of its first variance, in px², with the second's as upper
-            bound; None fixes the first variance at 1 px², as PDC-Net does.
+        least_first_variance: lower bound of its first variance, in px²; 9 px² is then that one's
+            upper and the second's lower bound. None fixes the first at 1 px², as PDC-Net does.
         context_layers: how often the features at stride 16 attend to each other.
         train_backbone: whether the pyramid's own weights are trained too.
     """
