@@ -1,5 +1,7 @@
 """What a homography tells of the flow, where the network is uncertain or everywhere."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -9,10 +11,29 @@ from tfdense.inference.two_view import map_points
 _AGREEMENT = 2.0
 # Standard deviation of the surroundings that are asked, as share of the longer side.
 _SURROUNDINGS = 1 / 16
-# Pixels as certain as this much of the share keep their own flow: shallow relief stays.
+# Pixels as certain as this much of the support keep their own flow: shallow relief stays.
 _LEAST_GAIN = 0.9
-# What the whole image says counts as so much confidence in the surroundings.
-_WEIGHT_OF_ALL = 0.05
+# What the whole image says counts as so much confidence in the surroundings, and so much confidence
+# of the whole image speaks against any homography.
+_WEIGHT_OF_ALL, _DOUBT = 0.05, 0.005
+
+
+class Support(NamedTuple):
+    """What a match says of a homography.
+
+    Attributes:
+        flow: of the homography, in px, float32 [height, width, 2]; 0 where it leads nowhere.
+        leads: where it leads to any place, bool [height, width].
+        inside: where it leads into the source, bool [height, width].
+        share: of the confidence around each pixel, what agrees with it, [height, width].
+        variance: of the matches that agree with it, in px².
+    """
+
+    flow: np.ndarray
+    leads: np.ndarray
+    inside: np.ndarray
+    share: np.ndarray
+    variance: float
 
 
 def extend_homography(
@@ -26,64 +47,72 @@ def extend_homography(
     itself is not to be trusted more.
 
     Args:
-        outputs: "flow" [height, width, 2], in px, and others that stay as they are.
+        outputs: what `Backend.run` answers.
         confidence: the probability that the flow is right, [height, width].
         homography: from the source's pixels to the target's, [3, 3].
 
     Returns:
         The outputs with the flow extended.
     """
-    flow = outputs["flow"]
-    of_homography, inside, _ = _flow(homography, flow.shape[:2])
-    agrees = (np.abs(of_homography - flow) <= _AGREEMENT).all(axis=-1)
-    trust = np.where(inside, confidence, 0).astype(np.float32)
-    share_of_all = (trust * agrees).sum() / max(trust.sum(), np.finfo(np.float32).tiny)
-    share = (_around(trust * agrees) + _WEIGHT_OF_ALL * share_of_all) / (
-        _around(trust) + _WEIGHT_OF_ALL
-    )
-    extended = inside & (_LEAST_GAIN * share > confidence)
-    return {**outputs, "flow": np.where(extended[..., None], of_homography, flow)}
+    support = homography_support(outputs["flow"], confidence, homography)
+    extended = support.inside & (_LEAST_GAIN * support.share > confidence)
+    return {**outputs, "flow": np.where(extended[..., None], support.flow, outputs["flow"])}
 
 
 def follow_homography(
-    outputs: dict[str, np.ndarray], homography: np.ndarray
+    outputs: dict[str, np.ndarray], confidence: np.ndarray, homography: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Gives all pixels the flow of the homography.
+    """Gives all pixels the flow of the homography, and the probability that their surroundings do.
 
-    Where the network found something else the match is less certain: the variances grow by the
-    mean square of the distance, along x and y, of what it found from the homography.
+    Within the source the first component of the mixture has the variance of the matches that agree,
+    and their share as weight. Out of it the distribution stays: there is nothing to match.
 
     Args:
-        outputs: "flow" [height, width, 2], in px, "log_variance" [height, width, components], in
-            log px², and others that stay as they are.
-        homography: from the source's pixels to the target's, [3, 3].
+        outputs, confidence, homography: see `extend_homography`.
 
     Returns:
         The outputs, changed wherever the homography leads to a place at all.
     """
-    flow, log_variance = outputs["flow"], outputs["log_variance"]
-    of_homography, _, defined = _flow(homography, flow.shape[:2])
-    distance = np.square(of_homography - flow).mean(axis=-1, keepdims=True)
-    grown = np.logaddexp(log_variance, np.log(np.maximum(distance, 1e-9)))
+    support = homography_support(outputs["flow"], confidence, homography)
+    log_variance = np.maximum(outputs["log_variance"], np.log(support.variance))
+    log_variance[..., 0] = np.log(support.variance)
+    others = np.logaddexp.reduce(outputs["logits"][..., 1:], axis=-1)
+    logits = outputs["logits"].copy()
+    share = np.clip(support.share, 1e-6, 1 - 1e-6)
+    logits[..., 0] = others + np.log(share) - np.log1p(-share)
+    leads, inside = support.leads[..., None], support.inside[..., None]
     return {
-        **outputs,
-        "flow": np.where(defined[..., None], of_homography, flow),
-        "log_variance": np.where(defined[..., None], grown, log_variance),
+        "flow": np.where(leads, support.flow, outputs["flow"]),
+        "log_variance": np.where(inside, log_variance, outputs["log_variance"]),
+        "logits": np.where(inside, logits, outputs["logits"]),
     }
 
 
-def _flow(
-    homography: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns a homography's flow, and where it leads into the source and to any place."""
-    height, width = size
+def homography_support(flow: np.ndarray, confidence: np.ndarray, homography: np.ndarray) -> Support:
+    """Compares a flow with that of a homography.
+
+    Args:
+        flow: in px, [height, width, 2].
+        confidence, homography: see `extend_homography`.
+    """
+    height, width = flow.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
     inverse = np.linalg.inv(homography)
     places, denominator = map_points(inverse / inverse[2, 2], grid)
-    defined = denominator > 0
+    leads = denominator > 0
     inside = ((places >= 0) & (places <= (width - 1, height - 1))).all(axis=-1)
-    flow = np.where(defined[..., None], places - grid, 0.0).astype(np.float32)
-    return flow, inside, defined
+    of_homography = np.where(leads[..., None], places - grid, 0.0).astype(np.float32)
+
+    difference = of_homography - flow
+    agrees = (np.abs(difference) <= _AGREEMENT).all(axis=-1)
+    trust = np.where(inside, confidence, 0).astype(np.float32)
+    agreed = trust * agrees
+    share_of_all = agreed.mean() / (trust.mean() + _DOUBT)
+    share = (_around(agreed) + _WEIGHT_OF_ALL * share_of_all) / (_around(trust) + _WEIGHT_OF_ALL)
+    squares = (agreed[..., None] * np.where(leads[..., None], difference, 0) ** 2).mean()
+    # Of matches that agree to the last digit there is still one pixel's rounding.
+    variance = max(1 / 12, float(squares / max(agreed.mean(), np.finfo(np.float32).tiny)))
+    return Support(of_homography, leads, inside, share, variance)
 
 
 def _around(values: np.ndarray) -> np.ndarray:

@@ -65,7 +65,9 @@ def match_plane(
         What `Backend.run` does; that of a single run if no homography is found.
     """
     outputs, homography = _match_most(backend, source, target, size)
-    return outputs if homography is None else follow_homography(outputs, homography)
+    if homography is None:
+        return outputs
+    return follow_homography(outputs, _confidence(backend, outputs), homography)
 
 
 def _match_most(
