@@ -25,7 +25,7 @@ def load(name_or_path, max_side: int | None = None, mode: str | None = None, set
             which it holds; their confidence stays low. "plane" follows that homography everywhere.
             None takes the setting's.
         setting: a choice of both: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
-            (640 px, direct) or "precise" (960 px, homography).
+            (640 px, direct) or "precise" (960 px, wide-baseline).
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.

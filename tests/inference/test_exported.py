@@ -107,12 +107,12 @@ def test_each_mode_answers_as_in_keras(network, path):
 
 def test_a_setting_chooses_the_mode(path):
     source, target, _ = _plane(share=0.8)
-    modes = {mode: tfdense.load(path, mode=mode) for mode in ("direct", "homography")}
+    modes = {mode: tfdense.load(path, mode=mode) for mode in ("direct", "wide-baseline")}
     flows = {mode: matcher.match(source, target).flow for mode, matcher in modes.items()}
-    assert np.abs(flows["direct"] - flows["homography"]).max() > 1
+    assert np.abs(flows["direct"] - flows["wide-baseline"]).max() > 1
     for setting in ("turbo", "fast", "base", "precise"):
         flow = tfdense.load(path, setting=setting).match(source, target).flow
-        expected = flows["homography" if setting == "precise" else "direct"]
+        expected = flows["wide-baseline" if setting == "precise" else "direct"]
         np.testing.assert_array_equal(flow, expected)
 
 

@@ -24,7 +24,7 @@ def test_a_setting_is_a_size_and_a_mode(loaded):
     assert loaded == [
         ("run", 640, "direct"),
         ("run", 320, "direct"),
-        ("run", 960, "homography"),
+        ("run", 960, "wide-baseline"),
     ]
     sides = [setting.max_side for setting in SETTINGS.values()]
     assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
@@ -33,7 +33,7 @@ def test_a_setting_is_a_size_and_a_mode(loaded):
 def test_what_is_given_wins_over_the_setting(loaded):
     tfdense.load("run", max_side=100, setting="precise")
     tfdense.load("run", mode="multiscale", setting="fast")
-    assert loaded == [("run", 100, "homography"), ("run", 480, "multiscale")]
+    assert loaded == [("run", 100, "wide-baseline"), ("run", 480, "multiscale")]
 
 
 def test_unknown_setting_is_refused(loaded):

@@ -22,7 +22,7 @@ SETTINGS = {
     "turbo": Setting(320, "direct"),
     "fast": Setting(480, "direct"),
     "base": Setting(640, "direct"),
-    "precise": Setting(960, "homography"),
+    "precise": Setting(960, "wide-baseline"),
 }
 
 
