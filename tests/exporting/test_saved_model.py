@@ -93,8 +93,8 @@ def test_metadata(exported, network):
     assert metadata["mixture"] == {
         "name": "LaplaceMixture",
         "maximum_variance": 65536.0,
-        "minimum_variance": 2.0,
-        "first_variance": 2.0,
+        "minimum_variance": 9.0,
+        "first_variance": 9.0,
         "least_first_variance": 0.01,
     }
     digest = hashlib.sha256()
