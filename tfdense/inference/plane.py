@@ -94,6 +94,9 @@ def homography_support(flow: np.ndarray, confidence: np.ndarray, homography: np.
     Args:
         flow: in px, [height, width, 2].
         confidence, homography: see `extend_homography`.
+
+    Returns:
+        How far the flow supports the homography.
     """
     height, width = flow.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
