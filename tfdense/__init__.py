@@ -7,7 +7,13 @@ __all__ = ["__version__", "load"]
 __version__ = _metadata.version("tfdense")
 
 
-def load(name_or_path, max_side: int | None = None, mode: str | None = None, setting: str = "base"):
+def load(
+    name_or_path,
+    max_side: int | None = None,
+    mode: str | None = None,
+    setting: str = "base",
+    fill: bool | None = None,
+):
     """Loads a network for matching.
 
     Args:
@@ -21,11 +27,13 @@ def load(name_or_path, max_side: int | None = None, mode: str | None = None, set
             source warped by the homography that the first one found, for large changes of view.
             "multiscale" runs it eight times, to find the homography at several scales.
             "wide-baseline" runs it 13 to 17 times, twelve of them small, to find it for images that
-            are turned or strongly enlarged, and lets it tell the flow of uncertain pixels around
-            which it holds; their confidence stays low. "plane" follows that homography everywhere.
-            None takes the setting's.
-        setting: a choice of both: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
-            (640 px, direct) or "precise" (960 px, wide-baseline).
+            are turned or strongly enlarged. "plane" follows that homography everywhere. None takes
+            the setting's.
+        setting: a choice of these: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
+            (640 px, direct) or "precise" (960 px, wide-baseline, filled).
+        fill: whether pixels that the network is uncertain of get the flow of the certain ones
+            around them; their confidence stays that of what the network saw. None takes the
+            setting's.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.
@@ -37,4 +45,4 @@ def load(name_or_path, max_side: int | None = None, mode: str | None = None, set
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 
-    return matcher.load(name_or_path, *resolve(setting, max_side, mode))
+    return matcher.load(name_or_path, *resolve(setting, max_side, mode, fill))

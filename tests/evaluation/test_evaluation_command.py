@@ -65,8 +65,8 @@ def network(counting_network, monkeypatch):
     """What is loaded in place of any network, and a list of what was asked for."""
     network, loaded = counting_network(match_in_place), []
 
-    def load(*arguments):
-        loaded.append(arguments)
+    def load(name, **use):
+        loaded.append((name, *use.values()))
         return network
 
     monkeypatch.setattr("tfdense.load", load)
@@ -75,9 +75,9 @@ def network(counting_network, monkeypatch):
 
 def test_network(dataset, tmp_path, capsys, network):
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
-    options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128"]
+    options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128", "--fill"]
     assert cli.main([*arguments, *options]) == 0
-    assert network[1] == [("runs/a", 128, "homography")]
+    assert network[1] == [("runs/a", 128, "homography", True)]
     figures = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
     # Nothing is right within 1 px.
     assert figures["expected_calibration_error"]["1"] == pytest.approx(P_1, abs=1e-4)

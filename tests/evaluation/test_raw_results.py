@@ -67,15 +67,15 @@ def test_a_broken_file_is_replaced(tmp_path, network):
 def test_other_networks_are_told_apart(tmp_path, changed):
     for name in ("best.weights.h5", "config.yaml", "metrics.csv"):
         (tmp_path / name).write_text(name)
-    key = identify(str(tmp_path), 640, "direct")
-    of_file = identify(str(tmp_path / "best.weights.h5"), 640, "direct")
-    assert identify(str(tmp_path), 320, "direct") != key
-    assert identify(str(tmp_path), 640, "homography") != key
+    key = identify(str(tmp_path), max_side=640, mode="direct")
+    of_file = identify(str(tmp_path / "best.weights.h5"), max_side=640, mode="direct")
+    assert identify(str(tmp_path), max_side=320, mode="direct") != key
+    assert identify(str(tmp_path), max_side=640, mode="homography") != key
     (tmp_path / "metrics.csv").write_text("more")
-    assert identify(str(tmp_path), 640, "direct") == key
+    assert identify(str(tmp_path), max_side=640, mode="direct") == key
     (tmp_path / changed).write_text("new")
-    assert identify(str(tmp_path), 640, "direct") != key
-    assert identify(str(tmp_path / "best.weights.h5"), 640, "direct") != of_file
+    assert identify(str(tmp_path), max_side=640, mode="direct") != key
+    assert identify(str(tmp_path / "best.weights.h5"), max_side=640, mode="direct") != of_file
 
 
 def test_exported_networks_and_presets_are_told_apart(tmp_path):

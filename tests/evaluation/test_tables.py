@@ -22,6 +22,7 @@ def write(folder, **changes):
         "pairs": 22,
         "model": "runs/a",
         "mode": "direct",
+        "fill": False,
         "methods": methods(1.5, 40.0),
     }
     folder.mkdir()

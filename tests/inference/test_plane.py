@@ -1,9 +1,8 @@
-"""A homography goes on where the network is uncertain, and nowhere else."""
+"""A match follows one homography everywhere."""
 
 import numpy as np
-import pytest
 
-from tfdense.inference.plane import extend_homography, follow_homography
+from tfdense.inference.plane import follow_homography
 from tfdense.inference.two_view import map_points
 
 _SIZE = (120, 160)
@@ -20,59 +19,6 @@ def _plane():
     places, _ = map_points(np.linalg.inv(_HOMOGRAPHY), _grid())
     inside = ((places >= 0) & (places <= (_SIZE[1] - 1, _SIZE[0] - 1))).all(axis=-1)
     return (places - _grid()).astype(np.float32), inside
-
-
-def _extend(flow, confidence):
-    logits = np.random.default_rng(0).normal(size=(*_SIZE, 2))
-    outputs = extend_homography({"flow": flow, "logits": logits}, confidence, _HOMOGRAPHY)
-    np.testing.assert_array_equal(outputs["logits"], logits)
-    assert outputs["flow"].dtype == np.float32
-    return outputs["flow"]
-
-
-def test_a_blank_part_of_the_plane_gets_its_flow():
-    plane, inside = _plane()
-    flow, confidence = plane + np.float32(0.4), np.full(_SIZE, 0.99)
-    blank = np.s_[40:80, 50:100]
-    flow[blank] += 30
-    confidence[blank] = 0.1
-    extended = _extend(flow, confidence)
-    np.testing.assert_allclose(extended[blank], plane[blank], atol=1e-4)
-    certain = confidence > 0.5
-    np.testing.assert_array_equal(extended[certain], flow[certain])
-    assert not inside.all()
-
-
-def test_what_moves_on_its_own_keeps_its_flow():
-    flow, _ = _plane()
-    confidence = np.full(_SIZE, 0.9)
-    moving, uncertain = np.s_[20:100, 20:140], np.s_[50:70, 60:100]
-    flow[moving] += (9, -4)
-    confidence[uncertain] = 0.3
-    np.testing.assert_array_equal(_extend(flow, confidence)[moving], flow[moving])
-
-
-def test_out_of_the_source_the_flow_stays():
-    plane, inside = _plane()
-    flow = np.where(inside[..., None], plane, -50).astype(np.float32)
-    confidence = np.where(inside, 0.9, 0.0)
-    np.testing.assert_array_equal(_extend(flow, confidence)[~inside], flow[~inside])
-
-
-@pytest.mark.parametrize("confidence", [0.0, 0.5])
-def test_a_homography_that_no_match_follows_changes_nothing(confidence):
-    flow = _plane()[0] + np.float32(5)
-    np.testing.assert_array_equal(_extend(flow, np.full(_SIZE, confidence)), flow)
-
-
-def test_far_from_all_that_is_known_the_whole_image_decides():
-    plane, inside = _plane()
-    flow, confidence = plane.copy(), np.zeros(_SIZE)
-    confidence[40:60, 10:30] = 0.8
-    flow[:, 100:] = 3
-    far = inside.copy()
-    far[:, :100] = False
-    np.testing.assert_allclose(_extend(flow, confidence)[far], plane[far], atol=1e-4)
 
 
 def test_a_plane_is_followed_everywhere():

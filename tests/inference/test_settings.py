@@ -17,14 +17,14 @@ def loaded(monkeypatch):
     return received
 
 
-def test_a_setting_is_a_size_and_a_mode(loaded):
+def test_a_setting_is_a_size_and_a_mode_filled_or_not(loaded):
     tfdense.load("run")
     tfdense.load("run", setting="turbo")
     tfdense.load("run", setting="precise")
     assert loaded == [
-        ("run", 640, "direct"),
-        ("run", 320, "direct"),
-        ("run", 960, "wide-baseline"),
+        ("run", 640, "direct", False),
+        ("run", 320, "direct", False),
+        ("run", 960, "wide-baseline", True),
     ]
     sides = [setting.max_side for setting in SETTINGS.values()]
     assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
@@ -33,7 +33,12 @@ def test_a_setting_is_a_size_and_a_mode(loaded):
 def test_what_is_given_wins_over_the_setting(loaded):
     tfdense.load("run", max_side=100, setting="precise")
     tfdense.load("run", mode="multiscale", setting="fast")
-    assert loaded == [("run", 100, "wide-baseline"), ("run", 480, "multiscale")]
+    tfdense.load("run", setting="precise", fill=False)
+    assert loaded == [
+        ("run", 100, "wide-baseline", True),
+        ("run", 480, "multiscale", False),
+        ("run", 960, "wide-baseline", False),
+    ]
 
 
 def test_unknown_setting_is_refused(loaded):
@@ -41,7 +46,7 @@ def test_unknown_setting_is_refused(loaded):
         tfdense.load("run", setting="best")
 
 
-def test_the_command_line_passes_both_on(monkeypatch, tmp_path):
+def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
     received = []
 
     def load(*arguments):
@@ -53,8 +58,10 @@ def test_the_command_line_passes_both_on(monkeypatch, tmp_path):
     image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
     arguments = ["match", str(image), str(image), "-o", str(tmp_path), "--model", "run"]
     main([*arguments, "--setting", "precise", "--mode", "multiscale"])
-    main([*arguments, "--max-side", "256"])
+    main([*arguments, "--max-side", "256", "--fill"])
+    main([*arguments, "--no-fill"])
     assert received == [
-        ("run", None, "multiscale", "precise"),
-        ("run", 256, None, "base"),
+        ("run", None, "multiscale", "precise", None),
+        ("run", 256, None, "base", True),
+        ("run", None, None, "base", False),
     ]

@@ -15,7 +15,7 @@ from tfdense.evaluation.measuring import Measurement, measure
 from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.evaluation.readers import DATASETS, read_pairs
 from tfdense.evaluation.summary import summarize
-from tfdense.evaluation.tables import NETWORK, text_table
+from tfdense.evaluation.tables import NETWORK, text_table, usage
 from tfdense.files import replacing
 from tfdense.images import write_image
 from tfdense.inference.checks import output_folder
@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MODES,
         default="direct",
         help="how the network is used, see `tfdense match` (%(default)s)",
+    )
+    parser.add_argument(
+        "--fill",
+        action="store_true",
+        help="give uncertain pixels the flow of the certain ones around them",
     )
     parser.add_argument(
         "-o",
@@ -90,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_side is not None:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
-        title += f", network: {arguments.model} ({arguments.mode})"
+        title += f", network: {arguments.model} ({usage(arguments.mode, arguments.fill)})"
     _write_numbers(folder, arguments, count, measurements, summary)
     names = ["results.json", "pairs.csv"]
     if arguments.model is not None:
@@ -106,9 +111,9 @@ def _network(arguments: argparse.Namespace, folder: Path):
     import_tensorflow()
     from tfdense.evaluation.raw_results import RecordedNetwork, identify
 
-    use = arguments.max_side, arguments.mode
-    key = identify(arguments.model, *use)
-    return RecordedNetwork(lambda: tfdense.load(arguments.model, *use), folder / "raw" / key)
+    use = {"max_side": arguments.max_side, "mode": arguments.mode, "fill": arguments.fill}
+    key = identify(arguments.model, **use)
+    return RecordedNetwork(lambda: tfdense.load(arguments.model, **use), folder / "raw" / key)
 
 
 def _counted(pairs: Iterable[EvaluationPair]) -> Iterator[EvaluationPair]:
@@ -134,6 +139,7 @@ def _write_numbers(
         "data": str(arguments.data),
         "model": arguments.model,
         "mode": arguments.mode,
+        "fill": arguments.fill,
         "max_side": arguments.max_side,
         "pairs": count,
         "methods": summary,

@@ -87,12 +87,12 @@ class RecordedNetwork:
         return _read(path, source, target)
 
 
-def identify(name_or_path: str, *use) -> str:
+def identify(name_or_path: str, **use) -> str:
     """Returns a hash of a network and of how it is used.
 
     Args:
         name_or_path: what `tfdense.load` takes.
-        *use: its other arguments.
+        **use: its other arguments.
     """
     digest = hashlib.sha256(repr(use).encode())
     package = Path(tfdense.__file__).parent

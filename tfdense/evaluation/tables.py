@@ -112,7 +112,7 @@ def markdown_tables(results: Sequence[dict]) -> str:
     networks: dict[str, None] = {}
     for result in results:
         _require_same_origin(origins.setdefault(result["dataset"], result), result)
-        network = f"{result['model']} ({result['mode']})"
+        network = f"{result['model']} ({usage(result['mode'], result.get('fill', False))})"
         for name, figures in result["methods"].items():
             if name == NETWORK:
                 networks[name := network] = None
@@ -121,6 +121,11 @@ def markdown_tables(results: Sequence[dict]) -> str:
     methods = [*(name for name in baselines if name not in networks), *networks]
     tables = _markdown(sets, methods, _ACCURACY), _markdown(sets, list(networks), _CONFIDENCE)
     return "\n\n".join(table for table in tables if table)
+
+
+def usage(mode: str, fill: bool) -> str:
+    """Says how a network was used."""
+    return f"{mode}, filled" if fill else mode
 
 
 def _require_same_origin(first: dict, second: dict) -> None:

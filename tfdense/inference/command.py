@@ -40,15 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=MODES,
         help="homography matches again after the homography found, for large changes of view; "
-        "multiscale seeks it at several scales, wide-baseline also turned, and extends it to what "
-        "is uncertain, plane follows it everywhere (the setting's)",
+        "multiscale seeks it at several scales, wide-baseline also turned, plane follows it "
+        "everywhere (the setting's)",
     )
-    summary = "; ".join(f"{name}: {side} px, {mode}" for name, (side, mode) in SETTINGS.items())
+    parser.add_argument(
+        "--fill",
+        action=argparse.BooleanOptionalAction,
+        help="give uncertain pixels the flow of the certain ones around them (the setting's)",
+    )
+    summary = "; ".join(
+        f"{name}: {side} px, {mode}{', filled' if fill else ''}"
+        for name, (side, mode, fill) in SETTINGS.items()
+    )
     parser.add_argument(
         "--setting",
         choices=SETTINGS,
         default="base",
-        help=f"longer side and mode in one: {summary} (%(default)s)",
+        help=f"all three in one: {summary} (%(default)s)",
     )
     parser.add_argument(
         "--radius",
@@ -82,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(arguments.output)
 
     import_tensorflow()
-    matcher = tfdense.load(arguments.model, arguments.max_side, arguments.mode, arguments.setting)
+    matcher = tfdense.load(
+        arguments.model, arguments.max_side, arguments.mode, arguments.setting, arguments.fill
+    )
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius, arguments.both_ways)
     milliseconds = 1000 * (time.perf_counter() - start)

@@ -18,6 +18,7 @@ from tfdense.inference.backends import (
     newest_saved_model,
 )
 from tfdense.inference.checks import image_to_match
+from tfdense.inference.filling import fill_uncertain
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.resizing import rescale_flow, resize_smooth
@@ -26,7 +27,7 @@ from tfdense.models import PRESETS
 from tfdense.models import load as load_model
 
 
-def load(name_or_path: str | Path, max_side: int, mode: Mode) -> "Matcher":
+def load(name_or_path: str | Path, max_side: int, mode: Mode, fill: bool) -> "Matcher":
     """Loads a network for matching; see `tfdense.load`."""
     if str(name_or_path) not in PRESETS:
         path = Path(name_or_path)
@@ -36,11 +37,11 @@ def load(name_or_path: str | Path, max_side: int, mode: Mode) -> "Matcher":
                 "folder of a run, its .weights.h5, an exported SavedModel or a .tflite file."
             )
         if path.suffix == ".tflite":
-            return Matcher(LiteBackend(path), mode)
+            return Matcher(LiteBackend(path), mode, fill)
         if saved_model := newest_saved_model(path):
-            return Matcher(SavedModelBackend(saved_model, max_side), mode)
+            return Matcher(SavedModelBackend(saved_model, max_side), mode, fill)
     model, _ = load_model(name_or_path)
-    return Matcher(KerasBackend(model, max_side), mode)
+    return Matcher(KerasBackend(model, max_side), mode, fill)
 
 
 class Matcher:
@@ -51,16 +52,19 @@ class Matcher:
         mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
             is for large changes of view, "multiscale" also for large changes of size,
             "wide-baseline" for any turn, too, and "plane" for nothing but a plane.
+        fill: whether uncertain pixels get the flow of the certain ones around them, see
+            `tfdense.inference.filling`.
 
     Raises:
         InputError: if there is no such mode.
     """
 
-    def __init__(self, backend: Backend, mode: Mode = "direct"):
+    def __init__(self, backend: Backend, mode: Mode = "direct", fill: bool = False):
         if mode not in MODES:
             raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
         self._backend = backend
         self._run = MODES[mode]
+        self._fill = fill
 
     @property
     def mixture(self) -> Mixture:
@@ -98,6 +102,8 @@ class Matcher:
     def _match(self, source: np.ndarray, target: np.ndarray, radius: float | None) -> Match:
         size = self._backend.working_size(*target.shape[:2])
         outputs = self._run(self._backend, source, target, size)
+        if self._fill:
+            outputs = fill_uncertain(self._backend, outputs, target)
 
         # Pixels of the source per working pixel, (x, y).
         scale = np.array(source.shape[1::-1]) / size[::-1]

@@ -7,8 +7,7 @@
   several ratios, and the homography that most agree with is taken: one image may show what the
   other does from a much larger distance.
 - *wide-baseline*: as homography, but twelve runs at a small size come first, with the source turned
-  by quarter turns and either image shrunk, and the homography also tells the flow where the network
-  cannot; see `tfdense.inference.wide_baseline`.
+  by quarter turns and either image shrunk; see `tfdense.inference.wide_baseline`.
 - *plane*: as wide-baseline, but the flow is that of the homography everywhere: for pictures of a
   plane, such as documents and maps, and from a camera that only turned.
 
@@ -23,9 +22,10 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
+from tfdense.inference.plane import match_plane
 from tfdense.inference.refinement import Outputs, find_homography, match_direct, match_warped
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.wide_baseline import match_plane, match_wide_baseline
+from tfdense.inference.wide_baseline import match_wide_baseline
 
 if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
     from tfdense.inference.backends import Backend

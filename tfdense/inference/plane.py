@@ -1,18 +1,23 @@
-"""What a homography tells of the flow, where the network is uncertain or everywhere."""
+"""Mode "plane": the flow of the homography that most matches follow."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
+from tfdense.inference.refinement import Outputs, confidence_within, find_homography
 from tfdense.inference.two_view import map_points
+from tfdense.inference.wide_baseline import match_wide_baseline
 
-# A match this far from the homography, in x and in y, agrees with it, in px.
-_AGREEMENT = 2.0
+if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
+    from tfdense.inference.backends import Backend
+
+# A match this far from the homography, in x and in y, agrees with it, in px; so many must.
+_AGREEMENT, _LEAST_MATCHES = 2.0, 200
 # Standard deviation of the surroundings that are asked, as share of the longer side.
 _SURROUNDINGS = 1 / 16
-# Pixels as certain as this much of the support keep their own flow: shallow relief stays.
-_LEAST_GAIN = 0.9
 # What the whole image says counts as so much confidence in the surroundings, and so much confidence
 # of the whole image speaks against any homography.
 _WEIGHT_OF_ALL, _DOUBT = 0.05, 0.005
@@ -36,39 +41,40 @@ class Support(NamedTuple):
     variance: float
 
 
-def extend_homography(
-    outputs: dict[str, np.ndarray], confidence: np.ndarray, homography: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Gives uncertain pixels the flow of the homography that the certain ones around them follow.
-
-    A pixel is changed if the share of the confidence around it that agrees with the homography is
-    clearly larger than its own confidence. So a wall goes on where it is blank, but not into what
-    moves or stands before it. The distribution stays that of the network: what it did not see for
-    itself is not to be trusted more.
+def match_plane(
+    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
+) -> Outputs:
+    """Does as `match_wide_baseline`, and follows the homography everywhere.
 
     Args:
-        outputs: what `Backend.run` answers.
-        confidence: the probability that the flow is right, [height, width].
-        homography: from the source's pixels to the target's, [3, 3].
+        backend, source, target, size: see `match_direct`.
 
     Returns:
-        The outputs with the flow extended.
+        What `Backend.run` does; that of a single run if no homography is found.
     """
-    support = homography_support(outputs["flow"], confidence, homography)
-    extended = support.inside & (_LEAST_GAIN * support.share > confidence)
-    return {**outputs, "flow": np.where(extended[..., None], support.flow, outputs["flow"])}
+    outputs = match_wide_baseline(backend, source, target, size)
+    homography = main_homography(backend, outputs)
+    if homography is None:
+        return outputs
+    return follow_homography(outputs, confidence_within(backend, outputs), homography)
 
 
-def follow_homography(
-    outputs: dict[str, np.ndarray], confidence: np.ndarray, homography: np.ndarray
-) -> dict[str, np.ndarray]:
+def main_homography(backend: Backend, outputs: Outputs) -> np.ndarray | None:
+    """Returns the homography that most confident matches follow to two pixels, if there is one."""
+    found = find_homography(backend, outputs, _LEAST_MATCHES, _AGREEMENT)
+    return None if found is None else found[0]
+
+
+def follow_homography(outputs: Outputs, confidence: np.ndarray, homography: np.ndarray) -> Outputs:
     """Gives all pixels the flow of the homography, and the probability that their surroundings do.
 
     Within the source the first component of the mixture has the variance of the matches that agree,
     and their share as weight. Out of it the distribution stays: there is nothing to match.
 
     Args:
-        outputs, confidence, homography: see `extend_homography`.
+        outputs: what `Backend.run` answers.
+        confidence: the probability that the flow is right, [height, width].
+        homography: from the source's pixels to the target's, [3, 3].
 
     Returns:
         The outputs, changed wherever the homography leads to a place at all.
@@ -93,7 +99,7 @@ def homography_support(flow: np.ndarray, confidence: np.ndarray, homography: np.
 
     Args:
         flow: in px, [height, width, 2].
-        confidence, homography: see `extend_homography`.
+        confidence, homography: see `follow_homography`.
 
     Returns:
         How far the flow supports the homography.

@@ -22,6 +22,8 @@ Outputs = dict[str, np.ndarray]
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05
 _DISTANCE = 1.0
+# R of the confidence that tells a match from none.
+_RADIUS = 5.0
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 # Share of a bilinear sample that comes from inside of the image.
@@ -135,6 +137,13 @@ def find_homography(
     if found is None or not _is_plausible(found.matrix):
         return None
     return found.matrix, len(found.inliers.source)
+
+
+def confidence_within(backend: Backend, outputs: Outputs) -> np.ndarray:
+    """Returns P_5: the probability that the flow is right to 5 px, [height, width]."""
+    return np.asarray(
+        backend.mixture.confidence(outputs["log_variance"], outputs["logits"], _RADIUS)
+    )
 
 
 def _is_plausible(homography: np.ndarray) -> bool:

@@ -12,21 +12,23 @@ class Setting(NamedTuple):
     Attributes:
         max_side: of what the network sees, in px.
         mode: see `tfdense.inference.modes`.
+        fill: whether uncertain pixels get another flow, see `tfdense.inference.filling`.
     """
 
     max_side: int
     mode: Mode
+    fill: bool = False
 
 
 SETTINGS = {
     "turbo": Setting(320, "direct"),
     "fast": Setting(480, "direct"),
     "base": Setting(640, "direct"),
-    "precise": Setting(960, "wide-baseline"),
+    "precise": Setting(960, "wide-baseline", fill=True),
 }
 
 
-def resolve(name: str, max_side: int | None, mode: Mode | None) -> Setting:
+def resolve(name: str, max_side: int | None, mode: Mode | None, fill: bool | None) -> Setting:
     """Returns a setting by name, with what is given in place of its own values.
 
     Raises:
@@ -34,8 +36,5 @@ def resolve(name: str, max_side: int | None, mode: Mode | None) -> Setting:
     """
     if name not in SETTINGS:
         raise InputError(f"Expected a setting of {', '.join(SETTINGS)}. Received: {name!r}")
-    setting = SETTINGS[name]
-    return Setting(
-        setting.max_side if max_side is None else max_side,
-        setting.mode if mode is None else mode,
-    )
+    given = {"max_side": max_side, "mode": mode, "fill": fill}
+    return SETTINGS[name]._replace(**{k: value for k, value in given.items() if value is not None})

@@ -1,8 +1,7 @@
 """Matching images that are turned or strongly enlarged, mostly of a plane or of what is far away.
 
 Twelve runs at a small size come first, with the source turned by quarter turns and either image
-shrunk. The best of them gives a first homography, runs at the working size refine it, and at the
-end it tells the flow where the network cannot (`tfdense.inference.plane`).
+shrunk. The best of them gives a first homography, and runs at the working size refine it.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdense.inference.plane import extend_homography, follow_homography
 from tfdense.inference.refinement import (
     Outputs,
+    confidence_within,
     find_homography,
     match_direct,
     match_warped,
@@ -30,8 +29,8 @@ _VIEWS = tuple(itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3))))
 _SMALL_SIDE = 320
 # Matches that a homography needs, in a small run and at the working size.
 _LEAST_MATCHES_OF_A_VIEW, _LEAST_MATCHES = 70, 200
-# How far matches may be from it, in px, and the R of the confidence that decides.
-_DISTANCE, _RADIUS = 2.0, 5.0
+# How far matches may be from that of a small run, in px.
+_DISTANCE = 2.0
 # It is refined at most so often, as long as the network gets more confident.
 _MOST_REFINEMENTS = 3
 
@@ -39,7 +38,7 @@ _MOST_REFINEMENTS = 3
 def match_wide_baseline(
     backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
 ) -> Outputs:
-    """Seeks turn and scale at a small size, runs the network from there on, extends the plane.
+    """Seeks turn and scale at a small size, and runs the network from there on.
 
     Args:
         backend, source, target, size: see `match_direct`.
@@ -47,33 +46,6 @@ def match_wide_baseline(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
-    outputs, homography = _match_most(backend, source, target, size)
-    if homography is None:
-        return outputs
-    return extend_homography(outputs, _confidence(backend, outputs), homography)
-
-
-def match_plane(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> Outputs:
-    """Does as `match_wide_baseline`, and follows the homography everywhere.
-
-    Args:
-        backend, source, target, size: see `match_direct`.
-
-    Returns:
-        What `Backend.run` does; that of a single run if no homography is found.
-    """
-    outputs, homography = _match_most(backend, source, target, size)
-    if homography is None:
-        return outputs
-    return follow_homography(outputs, _confidence(backend, outputs), homography)
-
-
-def _match_most(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> tuple[Outputs, np.ndarray | None]:
-    """Returns the match that the network is most confident with, and its homography, if any."""
     first = outputs = match_direct(backend, source, target, size)
     rough = _find_rough_homography(backend, source, target, size)
     if rough is not None:
@@ -87,8 +59,7 @@ def _match_most(
         if _more_confident(backend, outputs, refined) is outputs:
             break
         outputs = refined
-    found = find_homography(backend, outputs, _LEAST_MATCHES, _DISTANCE)
-    return outputs, None if found is None else found[0]
+    return outputs
 
 
 def _find_rough_homography(
@@ -115,7 +86,7 @@ def _find_rough_homography(
         if found is None:
             continue
         homography, inliers = found
-        score = inliers / (rows * columns) * _confidence(backend, outputs).mean()
+        score = inliers / (rows * columns) * confidence_within(backend, outputs).mean()
         if score > best_score:
             best_score, is_plain = score, view == _VIEWS[0]
             best = np.linalg.inv(of_target) @ _shift(x.start, y.start) @ homography @ of_source
@@ -157,11 +128,5 @@ def _shift(x: float, y: float) -> np.ndarray:
 
 def _more_confident(backend: Backend, one: Outputs, other: Outputs) -> Outputs:
     """Returns the other one only if it is more confident in the mean."""
-    means = (_confidence(backend, outputs).mean() for outputs in (one, other))
+    means = (confidence_within(backend, outputs).mean() for outputs in (one, other))
     return one if next(means) >= next(means) else other
-
-
-def _confidence(backend: Backend, outputs: Outputs) -> np.ndarray:
-    return np.asarray(
-        backend.mixture.confidence(outputs["log_variance"], outputs["logits"], _RADIUS)
-    )
