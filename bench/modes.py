@@ -36,9 +36,13 @@ def main() -> None:
     parser.add_argument("--zoom", type=float, default=4.5, help="largest")
     parser.add_argument("--turn", type=float, default=180, help="largest, in degrees")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--fill", action="store_true", help="fill uncertain pixels")
     arguments = parser.parse_args()
 
-    matchers = {name: tfdense.load(arguments.model, _WIDTH, name) for name in arguments.modes}
+    matchers = {
+        name: tfdense.load(arguments.model, _WIDTH, name, fill=arguments.fill)
+        for name in arguments.modes
+    }
     rows = {name: [] for name in matchers}
     zooms = []
     for zoom, pair in _pairs(arguments):
