@@ -136,8 +136,9 @@ def test_wide_baselines_are_found_that_homography_mode_does_not_find(angle, scal
     error = _error(Matcher(backend, mode).match(source, target), homography)
     assert np.nanmedian(error) < 0.3
     assert np.nanmean(error > 2) < 0.05
-    # A first look, twelve small ones, from the best of these if it was no plain one, refinements.
-    assert 14 + bool(angle) <= len(backend.seen) <= 17
+    # A first look, twelve small ones and one from the best of these, three at full size if that is
+    # still not confident, twice three refinements.
+    assert 14 <= len(backend.seen) <= 23
     other = _error(Matcher(OpticalFlow(), "homography").match(source, target), homography)
     assert (np.nanmedian(other) > 10) == bool(angle)
 
@@ -242,7 +243,8 @@ def test_without_a_homography_the_direct_match_is_returned(flow, logits, mode, r
     match = Matcher(backend, mode).match(image, image)
     np.testing.assert_array_equal(match.flow, backend.answer["flow"])
     np.testing.assert_array_equal(match.logits, backend.answer["logits"])
-    assert len(backend.seen) == runs
+    # Wide baselines are sought at full size too as long as the network is sure of nothing.
+    assert len(backend.seen) == runs + 2 * (runs == 13 and logits[0] < 0)
 
 
 @pytest.mark.parametrize(

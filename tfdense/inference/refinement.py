@@ -21,7 +21,7 @@ Outputs = dict[str, np.ndarray]
 
 # A homography is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05
-_DISTANCE = 1.0
+_DISTANCE, _AFFINE_DISTANCE = 1.0, 3.0
 # R of the confidence that tells a match from none.
 _RADIUS = 5.0
 # Of what a homography does to lengths along x and y.
@@ -122,21 +122,48 @@ def find_homography(
     Returns:
         The homography [3, 3], and how many agree with it; None without a plausible one.
     """
+    matches = _confident_matches(backend, outputs)
+    if len(matches.source) <= least_matches:
+        return None
+    found = fit_homography(matches, distance)
+    if found is None or not _is_plausible(found.matrix):
+        return None
+    return found.matrix, len(found.inliers.source)
+
+
+def find_affine_map(backend: Backend, outputs: Outputs, least_matches: int) -> np.ndarray | None:
+    """Finds the affine map that most confident matches agree with, to three pixels.
+
+    Of matches in a small part of the image it goes on more sensibly than a homography does.
+
+    Args:
+        backend, outputs, least_matches: see `find_homography`.
+
+    Returns:
+        The map as a homography, [3, 3]; None without a plausible one.
+    """
+    matches = _confident_matches(backend, outputs)
+    if len(matches.source) <= least_matches:
+        return None
+    affine, _ = cv2.estimateAffine2D(
+        matches.source, matches.target, ransacReprojThreshold=_AFFINE_DISTANCE
+    )
+    if affine is None or not _is_plausible(affine):
+        return None
+    return np.vstack([affine, [0, 0, 1]])
+
+
+def _confident_matches(backend: Backend, outputs: Outputs) -> Matches:
+    """Returns the matches that a homography is sought among, the most confident first."""
     flow, log_variance, logits = (
         outputs[name][::_STEP, ::_STEP] for name in ("flow", "log_variance", "logits")
     )
     confidence = np.asarray(backend.mixture.confidence(log_variance, logits))
     rows, columns = np.nonzero(confidence >= _LEAST_CONFIDENCE)
-    if len(rows) <= least_matches:
-        return None
     order = np.argsort(-confidence[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
     places = np.stack([columns, rows], axis=-1).astype(np.float32) * _STEP
-    matches = Matches(places + flow[rows, columns], places, confidence[rows, columns])
-    found = fit_homography(matches, distance)
-    if found is None or not _is_plausible(found.matrix):
-        return None
-    return found.matrix, len(found.inliers.source)
+    return Matches(places + flow[rows, columns], places, confidence[rows, columns])
 
 
 def confidence_within(backend: Backend, outputs: Outputs) -> np.ndarray:

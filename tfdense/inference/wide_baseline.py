@@ -1,7 +1,9 @@
 """Matching images that are turned or strongly enlarged, mostly of a plane or of what is far away.
 
 Twelve runs at a small size come first, with the source turned by quarter turns and either image
-shrunk. The best of them gives a first homography, and runs at the working size refine it.
+shrunk; if they do not help, two at the working size. The best of them gives a first homography.
+Runs after it refine it, by the homography or the affine map that their matches follow, whichever
+the network is then more confident with.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 from tfdense.inference.refinement import (
     Outputs,
     confidence_within,
+    find_affine_map,
     find_homography,
     match_direct,
     match_warped,
@@ -25,10 +28,14 @@ if TYPE_CHECKING:
     from tfdense.inference.backends import Backend
 
 # Quarter turns of the source, and scales of both images, in the first runs; their longer side.
-_VIEWS = tuple(itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3))))
+_PLAIN = (0, (1, 1))
+_SMALL_VIEWS = tuple(itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3))))
 _SMALL_SIDE = 320
-# Matches that a homography needs, in a small run and at the working size.
-_LEAST_MATCHES_OF_A_VIEW, _LEAST_MATCHES = 70, 200
+# The same of runs at the working size, if the mean confidence is still below this.
+_LARGE_VIEWS = ((0, (0.6, 1)), (0, (1, 0.6)))
+_FOUND = 0.2
+# Matches that a homography needs, in a small run and at the working size, and an affine map there.
+_LEAST_MATCHES_OF_A_VIEW, _LEAST_MATCHES, _LEAST_MATCHES_OF_AN_AFFINE_MAP = 70, 200, 50
 # How far matches may be from that of a small run, in px.
 _DISTANCE = 2.0
 # It is refined at most so often, as long as the network gets more confident.
@@ -47,37 +54,53 @@ def match_wide_baseline(
         What `Backend.run` does; that of a single run if no homography is found.
     """
     first = outputs = match_direct(backend, source, target, size)
-    rough = _find_rough_homography(backend, source, target, size)
-    if rough is not None:
-        refined = match_warped(backend, source, target, rough, first)
-        outputs = _more_confident(backend, first, refined)
-    for _ in range(_MOST_REFINEMENTS):
-        found = find_homography(backend, outputs, _LEAST_MATCHES)
-        if found is None:
-            break
-        refined = match_warped(backend, source, target, found[0], first)
-        if _more_confident(backend, outputs, refined) is outputs:
-            break
-        outputs = refined
-    return outputs
-
-
-def _find_rough_homography(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> np.ndarray | None:
-    """Returns the homography of the best of twelve views of both images at a small size.
-
-    It is None if none is found or the images need neither be turned nor shrunk: then a run at full
-    size shows more.
-    """
     small = backend.working_size(
         *(round(side * min(1.0, _SMALL_SIDE / max(size))) for side in size)
     )
+    for seen, views, found in ((small, _SMALL_VIEWS, np.inf), (size, _LARGE_VIEWS, _FOUND)):
+        if confidence_within(backend, outputs).mean() >= found:
+            break
+        rough = _find_rough_homography(backend, source, target, size, seen, views)
+        if rough is not None:
+            refined = match_warped(backend, source, target, rough, first)
+            outputs = _more_confident(backend, outputs, refined)
+    for _ in range(_MOST_REFINEMENTS):
+        best = outputs
+        for homography in _refinements(backend, outputs):
+            refined = match_warped(backend, source, target, homography, first)
+            best = _more_confident(backend, best, refined)
+        if best is outputs:
+            break
+        outputs = best
+    return outputs
+
+
+def _refinements(backend: Backend, outputs: Outputs) -> list[np.ndarray]:
+    """Returns what the matches may follow, as homographies: one, and an affine map."""
+    found = find_homography(backend, outputs, _LEAST_MATCHES)
+    maps = [None if found is None else found[0]]
+    maps.append(find_affine_map(backend, outputs, _LEAST_MATCHES_OF_AN_AFFINE_MAP))
+    return [homography for homography in maps if homography is not None]
+
+
+def _find_rough_homography(
+    backend: Backend,
+    source: np.ndarray,
+    target: np.ndarray,
+    size: tuple[int, int],
+    seen: tuple[int, int],
+    views: tuple,
+) -> np.ndarray | None:
+    """Returns the homography, at a size, of the best of several views of both images at another.
+
+    It is None if none is found or the images need neither be turned nor shrunk: the first run at
+    full size has shown that.
+    """
     best, best_score, is_plain = None, 0.0, True
-    for view in _VIEWS:
+    for view in views:
         turn, (source_scale, target_scale) = view
-        seen_target, of_target, (y, x) = _show(target, small, target_scale)
-        seen_source, of_source, _ = _show(source, small, source_scale, turn)
+        seen_target, of_target, (y, x) = _show(target, seen, target_scale)
+        seen_source, of_source, _ = _show(source, seen, source_scale, turn)
         outputs = backend.run(seen_source, seen_target)
         outputs = {name: values[y, x] for name, values in outputs.items()}
         outputs["flow"] = outputs["flow"] + np.float32([x.start, y.start])
@@ -88,7 +111,7 @@ def _find_rough_homography(
         homography, inliers = found
         score = inliers / (rows * columns) * confidence_within(backend, outputs).mean()
         if score > best_score:
-            best_score, is_plain = score, view == _VIEWS[0]
+            best_score, is_plain = score, view == _PLAIN
             best = np.linalg.inv(of_target) @ _shift(x.start, y.start) @ homography @ of_source
     if is_plain:
         return None
