@@ -7,7 +7,7 @@ import pytest
 from tfdense.errors import InputError
 from tfdense.inference.backends import TargetSize
 from tfdense.inference.matcher import Matcher
-from tfdense.inference.refinement import compose
+from tfdense.inference.refinement import compose, find_affine_map
 from tfdense.inference.two_view import map_points
 from tfdense.mixture import LaplaceMixture
 
@@ -297,6 +297,23 @@ def test_what_lies_behind_the_horizon_is_left_to_the_first_match():
     assert (joined["logits"][100, 20] == 1).all()
     assert (joined["logits"][:, 100:] == 0).all()
     assert all(np.isfinite(values).all() for values in joined.values())
+
+
+def test_an_affine_map_is_found_among_wrong_matches():
+    affine = np.array([[1.1, -0.2, 7], [0.15, 0.8, -4], [0, 0, 1]])
+    flow = map_points(np.linalg.inv(affine), _grid(_SIZE))[0] - _grid(_SIZE)
+    flow[:20] += np.random.default_rng(0).uniform(10, 60, size=(20, _SIZE[1], 2))
+    logits = np.full((*_SIZE, 2), (-9, 0))
+    logits[:60, :80] = (4, 0)
+    backend = Constant(flow, logits)
+    found = find_affine_map(backend, backend.answer, 200)
+    np.testing.assert_allclose(
+        map_points(found, _grid(_SIZE))[0], map_points(affine, _grid(_SIZE))[0], atol=0.1
+    )
+    # Of 15 by 20 matches more than 300 are none; and a mirror image is no view.
+    assert find_affine_map(backend, backend.answer, 300) is None
+    mirrored = Constant(np.array([_SIZE[1] - 1, 0]) - _grid(_SIZE) * [2, 0], logits)
+    assert find_affine_map(mirrored, mirrored.answer, 200) is None
 
 
 def test_unknown_mode_is_refused():

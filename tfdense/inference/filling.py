@@ -1,7 +1,7 @@
 """Flow for the pixels that the network is uncertain of: that of the certain ones around them.
 
-Three of four large errors are made where nothing can be matched - out of the source, behind
-something, in uniform areas - and there the network says so.
+Most of the error is made where nothing can be matched - out of the source, behind something, in
+uniform areas - and there the network says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fill_uncertain(backend: Backend, outputs: Outputs, target: np.ndarray) -> Ou
         target: uint8 [height, width, 3], of any size.
 
     Returns:
-        The outputs with another flow where P_5 is below 0.8.
+        The outputs with another flow where P_5 is not near 1.
     """
     confidence = confidence_within(backend, outputs)
     flow = filled_flow(outputs["flow"], confidence, main_homography(backend, outputs), target)
