@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
+from tfdense.inference import wide_baseline
 from tfdense.inference.backends import TargetSize
 from tfdense.inference.matcher import Matcher
 from tfdense.inference.refinement import compose, find_affine_map
@@ -141,6 +142,16 @@ def test_wide_baselines_are_found_that_homography_mode_does_not_find(angle, scal
     assert 14 <= len(backend.seen) <= 23
     other = _error(Matcher(OpticalFlow(), "homography").match(source, target), homography)
     assert (np.nanmedian(other) > 10) == bool(angle)
+
+
+@pytest.mark.parametrize("scale", [1 / 1.6, 2])
+def test_scales_between_those_of_the_small_views_are_found_at_full_size(scale, monkeypatch):
+    source, target, homography = _pair(_SIZE, _SIZE, angle=10, scale=scale, perspective=3e-4)
+    found = Matcher(OpticalFlow(), "wide-baseline").match(source, target)
+    assert np.nanmedian(_error(found, homography)) < 0.3
+    monkeypatch.setattr(wide_baseline, "_LARGE_VIEWS", ())
+    missed = Matcher(OpticalFlow(), "wide-baseline").match(source, target)
+    assert np.nanmedian(_error(missed, homography)) > 10
 
 
 def test_a_refinement_that_makes_less_confident_is_left():
