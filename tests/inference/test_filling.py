@@ -110,6 +110,20 @@ def test_the_energy_is_least():
     np.testing.assert_allclose(filled, expected, atol=1e-5)
 
 
+def test_towards_the_horizon_the_flow_is_bounded():
+    homography = np.linalg.inv([[1, 0, 0], [0, 1, 0], [-0.006, 0, 1]])
+    grid = np.stack(np.meshgrid(np.arange(_SIZE[1]), np.arange(_SIZE[0])), axis=-1)
+    places, denominator = map_points(np.linalg.inv(homography), grid)
+    assert places.max() > 20 * _SIZE[1] and denominator.min() > 0
+    plane = (places - grid).astype(np.float32)
+    inside = ((places >= 0) & (places <= (_SIZE[1] - 1, _SIZE[0] - 1))).all(axis=-1)
+    flow = np.where(inside[..., None], plane, 0)
+    filled = filled_flow(flow, np.where(inside, 0.99, 0.0), homography, _GREY)
+    np.testing.assert_array_equal(filled[inside], plane[inside])
+    farthest = (grid + filled).max(axis=(0, 1)) / _SIZE[::-1]
+    np.testing.assert_allclose(farthest, 1.25, atol=0.01)
+
+
 def test_beyond_the_horizon_the_flow_stays():
     # From x = 100 on the denominator is not positive.
     homography = np.linalg.inv([[-1, 0, 150], [0, 1, -60], [-0.01, 0, 1]])

@@ -28,6 +28,9 @@ _POWER, _LEAST_WEIGHT = 4, 1e-6
 # Pixels follow the homography if this much of the confidence around them does, and more clearly so
 # than they are certain themselves: shallow relief stays.
 _LEAST_SHARE, _LEAST_GAIN = 0.3, 0.9
+# Nor does it lead further out of the source than this share of its size: near its horizon a
+# homography that few pixels tell has no bounds.
+_FARTHEST = 0.25
 # The new flow is computed at each fourth pixel, as that of the network is.
 _STRIDE = 4
 # Neighbours whose colours (8-bit CIE L*a*b*) are this far apart are bound e times less, but never
@@ -75,8 +78,7 @@ def filled_flow(
         weight = confidence
     else:
         support = homography_support(flow, confidence, homography)
-        # Near the horizon of the homography its flow has no bounds.
-        base = np.clip(support.flow, -2 * max(flow.shape), 2 * max(flow.shape))
+        base = _bounded(support.flow)
         leads = support.leads
         follows = support.inside & (support.share > _LEAST_SHARE)
         follows &= _LEAST_GAIN * support.share > confidence
@@ -86,6 +88,15 @@ def filled_flow(
     uncertain = leads & (confidence < _CERTAIN)
     filled = np.where(uncertain[..., None], smooth, flow)
     return np.where(follows[..., None], base, filled).astype(np.float32)
+
+
+def _bounded(flow: np.ndarray) -> np.ndarray:
+    """Returns a flow, in px, that leads no further than `_FARTHEST` out of the source."""
+    height, width = flow.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    margin = np.float32([_FARTHEST * width, _FARTHEST * height])
+    places = np.clip(grid + flow, -margin, margin + (width - 1, height - 1))
+    return (places - grid).astype(np.float32)
 
 
 def _spread(values: np.ndarray, weight: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -125,5 +125,8 @@ def homography_support(flow: np.ndarray, confidence: np.ndarray, homography: np.
 
 
 def _around(values: np.ndarray) -> np.ndarray:
-    """Returns the mean around each pixel."""
-    return cv2.GaussianBlur(values, (0, 0), _SURROUNDINGS * max(values.shape))
+    """Returns the mean around each pixel, computed at each fourth."""
+    height, width = values.shape
+    coarse = cv2.resize(values, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    mean = cv2.GaussianBlur(coarse, (0, 0), _SURROUNDINGS * max(coarse.shape))
+    return cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
