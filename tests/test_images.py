@@ -144,6 +144,17 @@ def test_find_images_lists_them_in_order(tmp_path, photo):
     assert found == ["a/c.png", "a/d.webp", "b.JPG"]
 
 
+def test_find_images_follows_links_to_folders_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"x")
+    photos = tmp_path / "photos"
+    (photos / "below").mkdir(parents=True)
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    (photos / "again").symlink_to(tmp_path / "elsewhere")
+    (photos / "below" / "up").symlink_to(photos)
+    assert [path.name for path in images.find_images(photos)] == ["a.png"]
+
+
 def test_find_images_refuses_what_holds_none(tmp_path):
     with pytest.raises(InputError, match="No images"):
         images.find_images(tmp_path)

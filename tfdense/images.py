@@ -1,5 +1,6 @@
 """Reading and writing photos as RGB arrays."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -15,18 +16,28 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 def find_images(folder: str | Path) -> list[Path]:
     """Lists the image files below a folder, by their suffix, in sorted order.
 
+    Links to folders are followed, each folder is listed once.
+
     Raises:
         InputError: if the folder does not exist or holds no image file.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"Expected a folder of images. Received: {folder}, which is not a folder.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths, visited = [], set()
+    for below, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(below) in visited:
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(below))
+        folders.sort()
+        found = (Path(below, name) for name in files)
+        paths += [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not paths:
         raise InputError(
             f"No images in {folder}. Expected files ending in {', '.join(sorted(SUFFIXES))}."
         )
-    return paths
+    return sorted(paths)
 
 
 def read_image(path: str | Path) -> np.ndarray:

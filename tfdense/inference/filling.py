@@ -94,8 +94,8 @@ def _bounded(flow: np.ndarray) -> np.ndarray:
     """Returns a flow, in px, that leads no further than `_FARTHEST` out of the source."""
     height, width = flow.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    margin = np.float32([_FARTHEST * width, _FARTHEST * height])
-    places = np.clip(grid + flow, -margin, margin + (width - 1, height - 1))
+    size = np.float32([width, height])
+    places = np.clip(grid + flow, -_FARTHEST * size, (1 + _FARTHEST) * size - 1)
     return (places - grid).astype(np.float32)
 
 
