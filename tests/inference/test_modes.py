@@ -154,6 +154,31 @@ def test_scales_between_those_of_the_small_views_are_found_at_full_size(scale, m
     assert np.nanmedian(_error(missed, homography)) > 10
 
 
+def test_a_few_matches_are_enough_for_an_affine_map(monkeypatch):
+    """Where the views find nothing and the first look sees a small part of the image only."""
+    source, target, homography = _pair(_SIZE, _SIZE, angle=50, scale=1.2)
+    flow = map_points(np.linalg.inv(homography), _grid(_SIZE))[0] - _grid(_SIZE)
+    logits = np.full((*_SIZE, 2), (-9, 0))
+    unseen = Constant(flow, logits.copy())
+    # Of each fourth pixel 8 by 12: enough for an affine map, too few for a homography.
+    logits[60:92, 80:128] = (4, 0)
+    first = Constant(flow, logits)
+    views = len(wide_baseline._SMALL_VIEWS + wide_baseline._LARGE_VIEWS)
+
+    def match():
+        later = OpticalFlow()
+        looks = iter([first, *[unseen] * views])
+        backend = Constant(flow, logits)
+        backend.run = lambda *images: next(looks, later).run(*images)
+        return Matcher(backend, "wide-baseline").match(source, target)
+
+    found = match()
+    assert np.nanmedian(_error(found, homography)) < 0.3
+    assert found.confidence.mean() > 0.3
+    monkeypatch.setattr(wide_baseline, "find_affine_map", lambda *_: None)
+    assert match().confidence.mean() < 0.05
+
+
 def test_a_refinement_that_makes_less_confident_is_left():
     """Of a network that a second look makes unsure, the first look counts."""
     backend = Constant(np.zeros((*_SIZE, 2)), (4, 0))
