@@ -26,7 +26,7 @@ def load(
         mode: "direct" runs the network once. "homography" runs it twice: the second time on the
             source warped by the homography that the first one found, for large changes of view.
             "multiscale" runs it eight times, to find the homography at several scales.
-            "wide-baseline" runs it 13 to 23 times, twelve of them small, to find it for images that
+            "wide-baseline" runs it 13 to 25 times, twelve of them small, to find it for images that
             are turned or strongly enlarged. "plane" follows that homography everywhere. None takes
             the setting's.
         setting: a choice of these: "turbo" (320 px, direct), "fast" (480 px, direct), "base"

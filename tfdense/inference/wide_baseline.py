@@ -1,7 +1,7 @@
 """Matching images that are turned or strongly enlarged, mostly of a plane or of what is far away.
 
 Twelve runs at a small size come first, with the source turned by quarter turns and either image
-shrunk; if they do not help, two at the working size. The best of them gives a first homography.
+shrunk; if they do not help, four at the working size. The best of them gives a first homography.
 Runs after it refine it, by the homography or the affine map that their matches follow, whichever
 the network is then more confident with.
 """
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 # Quarter turns of the source, and scales of both images, in the first runs; their longer side.
 _PLAIN = (0, (1, 1))
 _SMALL_VIEWS = tuple(itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3))))
-_SMALL_SIDE = 320
+_SMALL_SIDE = 416
 # The same of runs at the working size, if the mean confidence is still below this.
-_LARGE_VIEWS = ((0, (0.6, 1)), (0, (1, 0.6)))
+_LARGE_VIEWS = tuple((0, scales) for scales in ((0.6, 1), (1, 0.6), (1 / 4, 1), (1, 1 / 4)))
 _FOUND = 0.2
 # Matches that a homography needs, in a small run and at the working size, and an affine map there.
 _LEAST_MATCHES_OF_A_VIEW, _LEAST_MATCHES, _LEAST_MATCHES_OF_AN_AFFINE_MAP = 70, 200, 50
