@@ -9,8 +9,8 @@ from tfdense import cli
 from tfdense.evaluation.tables import text_table
 
 
-def methods(aepe, pck_5, **network):
-    flow = {"mean_over_pairs": {"aepe": aepe, "pck_5": pck_5}}
+def methods(aepe, pck_5, ause_p_5=0.25, **network):
+    flow = {"mean_over_pairs": {"aepe": aepe, "pck_5": pck_5, "ause_p_5": ause_p_5}}
     return {"DIS": {"mean_over_pairs": {"aepe": 2.0, "pck_5": 50.0}}, "network": flow | network}
 
 
@@ -34,7 +34,7 @@ def test_networks_and_classical_methods_side_by_side(tmp_path, capsys):
     calibration = {"1": 0.1, "3": 0.2, "5": 0.3}
     folders = [
         write(tmp_path / "a", methods=methods(1.5, 40.0, expected_calibration_error=calibration)),
-        write(tmp_path / "b", mode="homography", methods=methods(1.25, 49.96, ause_ratio=0.8)),
+        write(tmp_path / "b", mode="homography", methods=methods(1.25, 49.96, 0.2, ause_ratio=0.8)),
         write(tmp_path / "c", dataset="stereo", methods=methods(2.0, 60.0)),
     ]
     assert cli.main(["compare", *folders]) == 0
@@ -48,10 +48,12 @@ def test_networks_and_classical_methods_side_by_side(tmp_path, capsys):
         "",
         "| data set | figure | runs/a (direct) | runs/a (homography) |",
         "|---|---|---|---|",
+        "| points | AUSE by P_5 | 0.250 | **0.200** |",
         "| points | AUSE / that of forward-backward error |  | 0.80 |",
         "| points | ECE P_1 | 0.100 |  |",
         "| points | ECE P_3 | 0.200 |  |",
         "| points | ECE P_5 | 0.300 |  |",
+        "| stereo | AUSE by P_5 | 0.250 |  |",
     ]
 
 

@@ -48,6 +48,7 @@ _ACCURACY = (
 )
 _CONFIDENCE = (
     (("mean_over_pairs", "ause"), "AUSE", 3, False),
+    (("mean_over_pairs", "ause_p_5"), "AUSE by P_5", 3, False),
     (("mean_over_pairs", "ause_forward_backward"), "AUSE, forward-backward error", 3, False),
     (("ause_ratio",), "AUSE / that of forward-backward error", 2, False),
     *((("expected_calibration_error", r), f"ECE P_{r}", 3, False) for r in ("1", "3", "5")),
