@@ -6,6 +6,7 @@ import pytest
 
 from tfdense.inference.filling import filled_flow
 from tfdense.inference.matcher import Matcher
+from tfdense.inference.plane import homography_support
 from tfdense.inference.two_view import map_points
 from tfdense.mixture import LaplaceMixture
 
@@ -24,13 +25,19 @@ def _plane():
     return (places - grid).astype(np.float32), inside
 
 
+def _fill(flow, confidence, homography, target=_GREY):
+    # The flow is right to two pixels where it is right.
+    support = homography_support(flow, confidence, confidence, homography)
+    return filled_flow(flow, confidence, support, target)
+
+
 def test_a_blank_part_of_the_plane_gets_its_flow():
     plane, _ = _plane()
     flow, confidence = plane + np.float32(0.4), np.full(_SIZE, 0.99)
     blank = np.s_[40:80, 50:100]
     flow[blank] += 30
     confidence[blank] = 0.1
-    filled = filled_flow(flow, confidence, _HOMOGRAPHY, _GREY)
+    filled = _fill(flow, confidence, _HOMOGRAPHY)
     assert filled.dtype == np.float32
     np.testing.assert_allclose(filled[blank], plane[blank], atol=1e-4)
     certain = confidence > 0.5
@@ -45,7 +52,7 @@ def test_a_blank_part_of_what_moves_on_its_own_gets_the_flow_of_that():
     expected = flow.copy()
     flow[blank] -= 40
     confidence[blank] = 0.01
-    filled = filled_flow(flow, confidence, _HOMOGRAPHY, _GREY)
+    filled = _fill(flow, confidence, _HOMOGRAPHY)
     np.testing.assert_allclose(filled, expected, atol=0.01)
 
 
@@ -54,7 +61,7 @@ def test_out_of_the_source_the_flow_goes_on():
     assert not inside.all()
     flow = np.where(inside[..., None], plane + np.float32(0.7), -50)
     confidence = np.where(inside, 0.9, 0.0)
-    filled = filled_flow(flow, confidence, _HOMOGRAPHY, _GREY)
+    filled = _fill(flow, confidence, _HOMOGRAPHY)
     np.testing.assert_allclose(filled, plane + 0.7, atol=0.05)
 
 
@@ -118,7 +125,7 @@ def test_towards_the_horizon_the_flow_is_bounded():
     plane = (places - grid).astype(np.float32)
     inside = ((places >= 0) & (places <= (_SIZE[1] - 1, _SIZE[0] - 1))).all(axis=-1)
     flow = np.where(inside[..., None], plane, 0)
-    filled = filled_flow(flow, np.where(inside, 0.99, 0.0), homography, _GREY)
+    filled = _fill(flow, np.where(inside, 0.99, 0.0), homography)
     np.testing.assert_array_equal(filled[inside], plane[inside])
     farthest = (grid + filled).max(axis=(0, 1)) / _SIZE[::-1]
     np.testing.assert_allclose(farthest, 1.25, atol=0.01)
@@ -128,7 +135,7 @@ def test_beyond_the_horizon_the_flow_stays():
     # From x = 100 on the denominator is not positive.
     homography = np.linalg.inv([[-1, 0, 150], [0, 1, -60], [-0.01, 0, 1]])
     flow = np.ones((*_SIZE, 2), np.float32)
-    filled = filled_flow(flow, np.full(_SIZE, 0.5), homography, _GREY)
+    filled = _fill(flow, np.full(_SIZE, 0.5), homography)
     np.testing.assert_array_equal(filled[:, 100:], flow[:, 100:])
     assert np.isfinite(filled).all()
 
@@ -136,7 +143,11 @@ def test_beyond_the_horizon_the_flow_stays():
 @pytest.mark.parametrize("homography", [None, _HOMOGRAPHY])
 def test_where_nothing_is_certain_the_flow_is_still_one_of_the_network(homography):
     flow = _plane()[0] + np.float32(5)
-    filled = filled_flow(flow, np.zeros(_SIZE), homography, _GREY)
+    confidence = np.zeros(_SIZE)
+    if homography is None:
+        filled = filled_flow(flow, confidence, None, _GREY)
+    else:
+        filled = _fill(flow, confidence, homography)
     np.testing.assert_allclose(filled.mean(axis=(0, 1)), flow.mean(axis=(0, 1)), atol=0.1)
     assert np.abs(filled - flow).max() <= np.ptp(flow, axis=(0, 1)).max()
 
@@ -164,5 +175,11 @@ def test_matches_are_filled_on_demand():
     filled = Matcher(_Half(), fill=True).match(image, image)
     np.testing.assert_allclose(match.flow[:, 170:], -100)
     np.testing.assert_allclose(filled.flow, np.broadcast_to(2 * _MOTION, filled.flow.shape), atol=1)
+    # What is seen stays as it was; what goes on from it is probable, but not certain.
+    assert (match.confidence[:, 170:] < 0.01).all()
     for name in ("confidence", "log_variance", "logits"):
-        np.testing.assert_array_equal(getattr(filled, name), getattr(match, name))
+        np.testing.assert_array_equal(getattr(filled, name)[:, :150], getattr(match, name)[:, :150])
+    inside = filled.confidence[20:, 170:296]
+    assert 0.3 < inside.min() and 0.8 < np.median(inside) and inside.max() < 0.95
+    # Out of the source nothing is known that the network does not know.
+    np.testing.assert_array_equal(filled.confidence[:, 304:], match.confidence[:, 304:])

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import spsolve
 
-from tfdense.inference.plane import homography_support, main_homography
+from tfdense.inference.plane import Support, follow_homography, main_support
 from tfdense.inference.refinement import Outputs, confidence_within
 from tfdense.inference.resizing import resize_image
 
@@ -41,8 +41,8 @@ _COLOUR_DISTANCE, _LEAST_BOND = 10.0, 1e-3
 def fill_uncertain(backend: Backend, outputs: Outputs, target: np.ndarray) -> Outputs:
     """Gives uncertain pixels the flow of the certain ones around them.
 
-    The distribution stays that of the network: what it did not see for itself is not to be trusted
-    more.
+    Those that get the flow of a homography get the probability that they follow it. Elsewhere the
+    distribution stays that of the network, which is right there about as often as it says.
 
     Args:
         backend: whose answer the outputs are.
@@ -53,12 +53,18 @@ def fill_uncertain(backend: Backend, outputs: Outputs, target: np.ndarray) -> Ou
         The outputs with another flow where P_5 is not near 1.
     """
     confidence = confidence_within(backend, outputs)
-    flow = filled_flow(outputs["flow"], confidence, main_homography(backend, outputs), target)
-    return {**outputs, "flow": flow}
+    support = main_support(backend, outputs)
+    filled = {**outputs, "flow": filled_flow(outputs["flow"], confidence, support, target)}
+    if support is not None:
+        follows = _follows(support, confidence)[..., None]
+        followed = follow_homography(outputs, support)
+        for name in ("log_variance", "logits"):
+            filled[name] = np.where(follows, followed[name], outputs[name])
+    return filled
 
 
 def filled_flow(
-    flow: np.ndarray, confidence: np.ndarray, homography: np.ndarray | None, target: np.ndarray
+    flow: np.ndarray, confidence: np.ndarray, support: Support | None, target: np.ndarray
 ) -> np.ndarray:
     """Returns the flow with that of uncertain pixels replaced.
 
@@ -70,24 +76,28 @@ def filled_flow(
     Args:
         flow: in px, float32 [height, width, 2].
         confidence: the probability that the flow is right, [height, width].
-        homography: from the source's pixels to the target's, [3, 3]; None where there is none.
+        support: of the flow for a homography; None where there is none.
         target: uint8 [height, width, 3], of any size.
     """
-    if homography is None:
+    if support is None:
         base, leads, follows = np.zeros_like(flow), True, np.False_
         weight = confidence
     else:
-        support = homography_support(flow, confidence, homography)
         base = _bounded(support.flow)
         leads = support.leads
-        follows = support.inside & (support.share > _LEAST_SHARE)
-        follows &= _LEAST_GAIN * support.share > confidence
+        follows = _follows(support, confidence)
         weight = np.where(follows, support.share, confidence)
     difference = np.where(follows[..., None], 0, flow - base)
     smooth = base + _spread(difference, weight**_POWER + _LEAST_WEIGHT, target)
     uncertain = leads & (confidence < _CERTAIN)
     filled = np.where(uncertain[..., None], smooth, flow)
     return np.where(follows[..., None], base, filled).astype(np.float32)
+
+
+def _follows(support: Support, confidence: np.ndarray) -> np.ndarray:
+    """Returns which pixels get the flow of the homography, bool [height, width]."""
+    follows = support.inside & (support.share > _LEAST_SHARE)
+    return follows & (_LEAST_GAIN * support.share > confidence)
 
 
 def _bounded(flow: np.ndarray) -> np.ndarray:

@@ -166,10 +166,10 @@ def _confident_matches(backend: Backend, outputs: Outputs) -> Matches:
     return Matches(places + flow[rows, columns], places, confidence[rows, columns])
 
 
-def confidence_within(backend: Backend, outputs: Outputs) -> np.ndarray:
-    """Returns P_5: the probability that the flow is right to 5 px, [height, width]."""
+def confidence_within(backend: Backend, outputs: Outputs, radius: float = _RADIUS) -> np.ndarray:
+    """Returns P_R: the probability that the flow is right to a radius, in px, [height, width]."""
     return np.asarray(
-        backend.mixture.confidence(outputs["log_variance"], outputs["logits"], _RADIUS)
+        backend.mixture.confidence(outputs["log_variance"], outputs["logits"], radius)
     )
 
 
