@@ -2,6 +2,7 @@
 
     python bench/modes.py FOLDER              photos that the network was not trained on
     python bench/modes.py FOLDER --turn 0     enlarged only
+    python bench/modes.py FOLDER --bend 5     of what is almost a plane
 
 One image of a pair is a photo, the other shows a part of it, turned and enlarged, with other
 contrast and noise; either may be the source.
@@ -19,7 +20,10 @@ import cv2
 import numpy as np
 
 import tfdense
-from tfdense.evaluation.pairs import EvaluationPair, homography_pair
+from tfdense.evaluation.measuring import measure
+from tfdense.evaluation.pairs import EvaluationPair, dense_pair, homography_pair
+from tfdense.evaluation.summary import summarize
+from tfdense.evaluation.tables import text_table
 from tfdense.images import find_images, read_image
 from tfdense.inference.modes import MODES
 
@@ -35,6 +39,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--zoom", type=float, default=4.5, help="largest")
     parser.add_argument("--turn", type=float, default=180, help="largest, in degrees")
+    parser.add_argument("--bend", type=float, default=0, help="largest deviation from a plane, px")
+    parser.add_argument("--confidence", action="store_true", help="judge it, too; twice the time")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--fill", action="store_true", help="fill uncertain pixels")
     arguments = parser.parse_args()
@@ -44,6 +50,7 @@ def main() -> None:
         for name in arguments.modes
     }
     rows = {name: [] for name in matchers}
+    judged = {name: [] for name in matchers}
     zooms = []
     for zoom, pair in _pairs(arguments):
         zooms.append(zoom)
@@ -54,6 +61,8 @@ def main() -> None:
             seconds = time.process_time() - start
             error = np.linalg.norm(match.flow[lines, columns] - pair.true_flow, axis=-1)
             rows[name].append((error.mean(), 100 * (error < 5).mean(), seconds))
+            if arguments.confidence:
+                judged[name] += [m for m, _ in measure({name: matcher}, pair, matcher.mixture)]
 
     groups = np.digitize(zooms, _ZOOM_BOUNDS[1:-1])
     of_zooms = [f"{lower}-{upper}" for lower, upper in itertools.pairwise(_ZOOM_BOUNDS)]
@@ -64,6 +73,8 @@ def main() -> None:
         by_zoom = [values[groups == group, 1] for group in range(len(of_zooms))]
         of_groups = (f"{part.mean():8.1f}" if len(part) else f"{'':8}" for part in by_zoom)
         print(f"{name:14}{aepe:8.1f}{pck:8.1f}", *of_groups, f"{seconds:7.2f}")
+    if arguments.confidence:
+        print(text_table({name: summarize(rows)[name] for name, rows in judged.items()}))
 
 
 def _pairs(arguments: argparse.Namespace) -> Iterator[tuple[float, EvaluationPair]]:
@@ -90,9 +101,26 @@ def _pairs(arguments: argparse.Namespace) -> Iterator[tuple[float, EvaluationPai
         images = [_change(image, random) for image in images]
         # Ground truth goes from the target to the source.
         pair = homography_pair("", *images, np.linalg.inv(homography))
+        if arguments.bend:
+            pair = _bend(pair, arguments.bend, random)
         if len(pair.points) >= _LEAST_SHARED * _HEIGHT * _WIDTH:
             made += 1
             yield zoom, pair
+
+
+def _bend(pair: EvaluationPair, largest: float, random: np.random.Generator) -> EvaluationPair:
+    """Moves the target's pixels by a smooth random field."""
+    field = random.normal(size=(_HEIGHT, _WIDTH, 2)).astype(np.float32)
+    field = cv2.GaussianBlur(field, (0, 0), random.uniform(40, 120), borderType=cv2.BORDER_REFLECT)
+    field *= random.uniform(0, largest) / np.abs(field).max()
+    grid = np.stack(np.meshgrid(np.arange(_WIDTH), np.arange(_HEIGHT)), axis=-1)
+    places = (grid + field).astype(np.float32)
+    flow = np.zeros((_HEIGHT, _WIDTH, 3), np.float32)
+    columns, lines = pair.points.astype(int).T
+    flow[lines, columns] = np.insert(pair.true_flow, 2, 1, axis=-1)
+    flow = cv2.remap(flow, places, None, cv2.INTER_LINEAR)
+    target = cv2.remap(pair.target, places, None, cv2.INTER_LINEAR)
+    return dense_pair("", pair.source, target, flow[..., :2] + field, flow[..., 2] > 0.999)
 
 
 def _fill_frame(photo: np.ndarray) -> np.ndarray:

@@ -32,8 +32,7 @@ def load(
         setting: a choice of these: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
             (640 px, direct) or "precise" (960 px, wide-baseline, filled).
         fill: whether pixels that the network is uncertain of get the flow of the certain ones
-            around them; their confidence stays that of what the network saw. None takes the
-            setting's.
+            around them. None takes the setting's.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.

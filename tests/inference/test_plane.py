@@ -125,3 +125,14 @@ def test_the_variance_is_that_of_fitted_homographies():
     stated = support.variance[y, x] - 0.25 * scale**2
     np.testing.assert_allclose(stated, fitted, rtol=0.3)
     assert stated[3] > 10 * stated[0]
+
+
+def test_a_bend_in_the_plane_makes_it_less_exact():
+    plane, _ = _plane()
+    deviation = np.where((np.arange(_SIZE[1]) > 80)[:, None], [4.0, -3.0], [0.1, 0.1])
+    confidence = np.full(_SIZE, 0.99)
+    support = homography_support(plane - deviation, confidence, confidence, _HOMOGRAPHY)
+    # Matches 4 px away do not agree with the plane any more, but tell how far it is off.
+    np.testing.assert_allclose(support.variance[60, 140], (4**2 + 3**2) / 2, rtol=0.15)
+    assert support.variance[60, 30] < 0.1
+    assert support.probability[60, 140] < 0.1 and support.probability[60, 30] > 0.95
