@@ -51,8 +51,8 @@ def test_a_plane_is_followed_everywhere():
     assert 0.5 < weight[65, 25] < 0.8
     assert weight[80, 120] < 0.2
     variance = np.exp(followed["log_variance"])
-    # A quarter of the matches' variance, and what the homography itself may be wrong.
-    np.testing.assert_allclose(variance[30, 60], [0.25 * (0.25 + 0.05), 100], rtol=0.1)
+    # That of the matches, and what the homography itself may be wrong by.
+    np.testing.assert_allclose(variance[30, 60], [0.25 * (1 + 0.05), 100], rtol=0.1)
     # Out of the source nothing is known that the network does not know.
     for name in ("log_variance", "logits"):
         np.testing.assert_array_equal(followed[name][~inside], outputs[name][~inside])
@@ -105,7 +105,7 @@ def test_the_variance_is_that_of_fitted_homographies():
     plane, _ = _plane()
     matched = np.zeros(_SIZE, bool)
     matched[20:110, 60:150] = True
-    scale = 0.3
+    scale = 0.5
     noise = random.normal(scale=scale, size=plane.shape).astype(np.float32)
     confidence = np.where(matched, 0.99, 0.0)
     support = homography_support(plane + noise, confidence, confidence, _HOMOGRAPHY)
@@ -122,17 +122,15 @@ def test_the_variance_is_that_of_fitted_homographies():
         places.append(cv2.perspectiveTransform(pixels[None], fitted)[0])
     fitted = np.var(places, axis=0).mean(axis=-1)
     x, y = pixels.astype(int).T
-    stated = support.variance[y, x] - 0.25 * scale**2
-    np.testing.assert_allclose(stated, fitted, rtol=0.3)
+    stated = support.variance[y, x] - scale**2
+    np.testing.assert_allclose(stated, fitted, rtol=0.25, atol=0.005)
     assert stated[3] > 10 * stated[0]
 
 
-def test_a_bend_in_the_plane_makes_it_less_exact():
+def test_where_a_plane_is_uneven_it_is_less_exact():
     plane, _ = _plane()
-    deviation = np.where((np.arange(_SIZE[1]) > 80)[:, None], [4.0, -3.0], [0.1, 0.1])
+    deviation = np.where((np.arange(_SIZE[1]) > 80)[:, None], [1.8, -1.2], [0.3, 0.3])
     confidence = np.full(_SIZE, 0.99)
     support = homography_support(plane - deviation, confidence, confidence, _HOMOGRAPHY)
-    # Matches 4 px away do not agree with the plane any more, but tell how far it is off.
-    np.testing.assert_allclose(support.variance[60, 140], (4**2 + 3**2) / 2, rtol=0.15)
-    assert support.variance[60, 30] < 0.1
-    assert support.probability[60, 140] < 0.1 and support.probability[60, 30] > 0.95
+    np.testing.assert_allclose(support.variance[60, 140], (1.8**2 + 1.2**2) / 2, rtol=0.15)
+    assert support.variance[60, 30] < 0.25

@@ -28,10 +28,8 @@ _DOUBT, _MOST_PROBABLE = 0.01, 0.99
 # odds fall with this power of the ratio.
 _POWER = 1.5
 # Errors of neighbouring matches are alike: they tell a homography as well as so many independent
-# ones do. This share of the variance of a match is that of the plane at a single pixel.
-_INDEPENDENT_MATCHES, _ROUGHNESS = 40, 0.25
-# Matches this far from the homography, in px, still tell of a bend in what is almost a plane.
-_BEND = 5.0
+# ones do.
+_INDEPENDENT_MATCHES = 40
 
 
 class Support(NamedTuple):
@@ -117,7 +115,7 @@ def homography_support(
     if all of them followed it, is the probability that the pixel's surroundings do. Its own match
     changes that: a confident one that agrees raises it, and one that is less confident than its
     surroundings lowers it. How far the homography may be wrong there grows with the distance from
-    the matches that tell it, and with what those around the pixel deviate from it together.
+    the matches that tell it.
 
     Args:
         flow: in px, [height, width, 2].
@@ -147,7 +145,7 @@ def homography_support(
         inside,
         _share_around(agreed, trust),
         _probability(confidence, agrees, agreed, trust * agreement),
-        _variance(difference, trust, agreed, np.where(inside[..., None], places, 0)),
+        _variance(difference, agreed, np.where(inside[..., None], places, 0)),
     )
 
 
@@ -167,22 +165,23 @@ def _probability(
     return np.maximum(odds / (1 + odds), np.where(agrees, confidence, 0))
 
 
-def _variance(
-    difference: np.ndarray, trust: np.ndarray, agreed: np.ndarray, places: np.ndarray
-) -> np.ndarray:
+def _variance(difference: np.ndarray, agreed: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Returns the variance of the flow of pixels that follow a homography, in px².
+
+    It is that of a prediction by linear regression: the variance of the matches around, and what
+    the homography itself may be wrong by.
 
     Args:
         difference: of the homography's flow and that of the matches, in px, [height, width, 2].
-        trust, agreed: the confidence of these, and of those that agree, [height, width].
+        agreed: the confidence of those that agree, [height, width].
         places: (x, y) in the source, [height, width, 2].
     """
-    near = trust * (np.abs(difference) <= _BEND).all(axis=-1)
-    bend = _around(near[..., None] * difference) / (_around(near)[..., None] + _WEIGHT_OF_ALL)
-    squares = (agreed[..., None] * difference**2).mean()
+    squares = agreed * (difference**2).mean(axis=-1)
     # Of matches that agree to the last digit there is still one pixel's rounding.
-    of_matches = max(1 / 12, float(squares / max(agreed.mean(), np.finfo(np.float32).tiny)))
-    return of_matches * (_ROUGHNESS + _leverage(places, agreed)) + (bend**2).mean(axis=-1)
+    of_all = max(1 / 12, float(squares.mean() / max(agreed.mean(), np.finfo(np.float32).tiny)))
+    nearby = _around(squares) + _WEIGHT_OF_ALL * of_all
+    nearby = np.maximum(nearby / (_around(agreed) + _WEIGHT_OF_ALL), 1 / 12)
+    return nearby + of_all * _leverage(places, agreed)
 
 
 def _share_around(part: np.ndarray, whole: np.ndarray, doubt: float = 0.0) -> np.ndarray:
