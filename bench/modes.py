@@ -74,7 +74,7 @@ def main() -> None:
         of_groups = (f"{part.mean():8.1f}" if len(part) else f"{'':8}" for part in by_zoom)
         print(f"{name:14}{aepe:8.1f}{pck:8.1f}", *of_groups, f"{seconds:7.2f}")
     if arguments.confidence:
-        print(text_table({name: summarize(rows)[name] for name, rows in judged.items()}))
+        print(text_table({name: summarize(of_mode)[name] for name, of_mode in judged.items()}))
 
 
 def _pairs(arguments: argparse.Namespace) -> Iterator[tuple[float, EvaluationPair]]:

@@ -25,10 +25,10 @@ def _plane():
     return (places - grid).astype(np.float32), inside
 
 
-def _fill(flow, confidence, homography, target=_GREY):
+def _fill(flow, confidence, homography):
     # The flow is right to two pixels where it is right.
     support = homography_support(flow, confidence, confidence, homography)
-    return filled_flow(flow, confidence, support, target)
+    return filled_flow(flow, confidence, support, _GREY)
 
 
 def test_a_blank_part_of_the_plane_gets_its_flow():

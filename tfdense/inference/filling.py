@@ -53,7 +53,7 @@ def fill_uncertain(backend: Backend, outputs: Outputs, target: np.ndarray) -> Ou
         The outputs with another flow where P_5 is not near 1.
     """
     confidence = confidence_within(backend, outputs)
-    support = main_support(backend, outputs)
+    support = main_support(backend, outputs, confidence)
     filled = {**outputs, "flow": filled_flow(outputs["flow"], confidence, support, target)}
     if support is not None:
         follows = _follows(support, confidence)[..., None]

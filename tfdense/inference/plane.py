@@ -64,16 +64,21 @@ def match_plane(
         What `Backend.run` does; that of a single run if no homography is found.
     """
     outputs = match_wide_baseline(backend, source, target, size)
-    support = main_support(backend, outputs)
+    support = main_support(backend, outputs, confidence_within(backend, outputs))
     return outputs if support is None else follow_homography(outputs, support)
 
 
-def main_support(backend: Backend, outputs: Outputs) -> Support | None:
-    """Compares a match with the homography that most confident ones follow, if there is one."""
+def main_support(backend: Backend, outputs: Outputs, confidence: np.ndarray) -> Support | None:
+    """Compares a match with the homography that most confident ones follow, if there is one.
+
+    Args:
+        backend: whose answer the outputs are.
+        outputs: what `Backend.run` answers.
+        confidence: that its flow is right, of `confidence_within`, [height, width].
+    """
     found = find_homography(backend, outputs, _LEAST_MATCHES, _AGREEMENT)
     if found is None:
         return None
-    confidence = confidence_within(backend, outputs)
     agreement = confidence_within(backend, outputs, _AGREEMENT)
     return homography_support(outputs["flow"], confidence, agreement, found[0])
 
