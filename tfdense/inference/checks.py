@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.images import as_image
+from tfdense.images import load_image
 
 # Less has no structure to match; more is beyond what OpenCV's remap can address.
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
@@ -18,12 +18,12 @@ def image_to_match(role: str, image) -> np.ndarray:
 
     Args:
         role: what the image is, for the message.
-        image: see `tfdense.images.as_image`.
+        image: see `tfdense.images.load_image`.
 
     Raises:
         InputError: if it cannot be read, is no image or has a side of less than 16 px.
     """
-    image = as_image(image)
+    image = load_image(image, role).pixels
     height, width = image.shape[:2]
     if min(height, width) < _SMALLEST_SIDE or max(height, width) > _LARGEST_SIDE:
         raise InputError(

@@ -1,0 +1,204 @@
+"""Decoding image files: from their bytes to the values that they store, upright."""
+
+import io
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile
+
+from tfdense.errors import InputError
+
+LARGEST_AREA = 2**28
+"""Images of more pixels are refused by their header, before they fill the memory."""
+
+# Pillow has more, some of which start other programs.
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "AVIF", "JPEG2000", "SUN")
+_JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+# How files of floats in colour begin, which OpenCV reads and Pillow does not.
+_OF_FLOATS = {b"II": "TIFF", b"MM": "TIFF", b"PF": "PFM", b"#?": "HDR"}
+
+_ORIENTATION = 0x0112
+_NO_DATA = 42113  # GDAL's tag in a TIFF file
+# By EXIF orientation: whether rows and columns are swapped, and which of them then reversed.
+_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+class Stored(NamedTuple):
+    """What an image holds.
+
+    Attributes:
+        values: [height, width] if it is grey, else [height, width, 3], RGB; of any type of numbers.
+        alpha: uint8 [height, width], 0 also where it says that there is no data. None if it has
+            neither.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None
+
+
+def decode(content: bytes, name: str) -> Stored:
+    """Decodes an image file; of several images in it, the first.
+
+    Args:
+        content: of the file.
+        name: of the file, for the message.
+
+    Raises:
+        InputError: if it is no image, is damaged, or has more than `LARGEST_AREA` pixels.
+    """
+    image = _open(content)
+    kind = image.format if image else _OF_FLOATS.get(content[:2])
+    if kind is None:
+        raise InputError(f"{name} is not an image that can be decoded ({len(content)} bytes).")
+    try:
+        if image is None:
+            return _decode_deep(content)
+        width, height = image.size
+        if width * height > LARGEST_AREA:
+            raise InputError(
+                f"{name} has {width}x{height} px. Expected at most {LARGEST_AREA / 1e6:.0f} million "
+                f"in all. Received: {width * height / 1e6:.0f} million."
+            )
+        if kind in ("JPEG", "MPO"):
+            return _decode_jpeg(image, content)
+        if kind == "PNG":
+            _open(content).verify()  # the checksums, which decoding does not look at
+        if ";16" in str(image.tile) and image.mode[0] not in "IF":
+            return _decode_deep(content, _orientation(image))
+        return convert(image)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the decoders raise errors of any type
+        raise InputError(
+            f"{name} cannot be decoded as {kind} ({len(content)} bytes): {_reason(error)}."
+        ) from None
+
+
+def from_pillow(image: Image.Image, name: str) -> Stored:
+    """Returns what an image of Pillow holds.
+
+    One that was opened but not loaded yet is decoded as its file is.
+
+    Raises:
+        InputError: as `decode`, or if the image's mode cannot be converted to RGB.
+    """
+    fresh = isinstance(image, ImageFile.ImageFile) and image.tile and image.tell() == 0
+    if fresh and image.format in (*_FORMATS, "MPO"):
+        position = image.fp.tell()
+        image.fp.seek(0)
+        content = image.fp.read()
+        image.fp.seek(position)
+        return decode(content, getattr(image, "filename", "") or name)
+    try:
+        return convert(image)
+    except Exception as error:
+        raise InputError(
+            f"Expected {name} to be a Pillow image that converts to RGB. "
+            f"Received mode {image.mode}: {_reason(error)}."
+        ) from None
+
+
+def convert(image: Image.Image) -> Stored:
+    """Returns what an image of Pillow holds, as `Stored`, whatever its mode is."""
+    image.load()  # of a TIFF this applies the orientation, and deletes it
+    no_data = getattr(image, "tag_v2", {}).get(_NO_DATA)
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode[0] in "IF":
+        values, alpha = np.array(image), None
+        no_data = image.info.get("transparency", no_data)
+    elif image.has_transparency_data:
+        rgba = np.array(image.convert("RGBA"))
+        values, alpha = rgba[..., :3], rgba[..., 3]
+    else:
+        values, alpha = np.array(image.convert("L" if image.mode in "1L" else "RGB")), None
+    return _finish(values, alpha, _orientation(image), no_data)
+
+
+def _open(content: bytes) -> ImageFile.ImageFile | None:
+    """Reads the header of an image file.
+
+    `Image.open` would refuse large images by a limit of the whole process, without their size.
+    """
+    Image.init()
+    for name in _FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept(content[:16]) is True:
+            try:
+                return factory(io.BytesIO(content), "")
+            except Exception:  # Pillow's answer to what is of another format, or damaged
+                continue
+    return None
+
+
+def _decode_jpeg(image: ImageFile.ImageFile, content: bytes) -> Stored:
+    """Decodes a JPEG, strictly: Pillow and OpenCV pass over data that makes no sense.
+
+    Damage that happens to make sense cannot be told, since a JPEG holds no checksum.
+    """
+    values = simplejpeg.decode_jpeg(content, _JPEG_COLOURS[image.mode], strict=True)
+    if image.mode == "CMYK":
+        return convert(image)
+    return _finish(values.squeeze(), None, _orientation(image))
+
+
+def _decode_deep(content: bytes, orientation: int = 1) -> Stored:
+    """Decodes colours of more than 8 bits, of which Pillow would keep the upper 8."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if values is None:
+        raise ValueError("OpenCV does not know this form of it")
+    if values.ndim == 2:
+        return _finish(values, None, orientation)
+    alpha = values[..., 3] if values.shape[2] == 4 else None
+    if alpha is not None and alpha.dtype != np.uint8:
+        alpha = (alpha.astype(np.float64) * (255 / np.iinfo(alpha.dtype).max)).astype(np.uint8)
+    return _finish(values[..., 2::-1], alpha, orientation)
+
+
+def _finish(values: np.ndarray, alpha, orientation: int = 1, no_data=None) -> Stored:
+    """Turns an image upright, and makes what is no data transparent."""
+    channels = values.reshape(*values.shape[:2], -1)
+    missing = ~np.isfinite(channels).all(axis=-1)
+    if no_data is not None:
+        missing |= (channels == float(no_data)).all(axis=-1)
+    if missing.any():
+        values = np.where(missing.reshape(missing.shape + (1,) * (values.ndim - 2)), 0, values)
+        alpha = np.where(missing, 0, 255 if alpha is None else alpha).astype(np.uint8)
+    return Stored(_turn(values, orientation), None if alpha is None else _turn(alpha, orientation))
+
+
+def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    swap, reverse_rows, reverse_columns = _TURNS.get(orientation, (False, False, False))
+    if swap:
+        values = values.swapaxes(0, 1)
+    return np.ascontiguousarray(
+        values[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an image, 1 if it has none that can be read."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of damaged metadata, which leave the pixels as they are
+        return 1
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
