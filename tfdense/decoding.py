@@ -1,6 +1,8 @@
 """Decoding image files: from their bytes to the values that they store, upright."""
 
 import io
+import os
+import re
 from typing import NamedTuple
 
 import cv2
@@ -10,6 +12,9 @@ from PIL import Image, ImageFile
 
 from tfdense.errors import InputError
 
+if "OPENCV_LOG_LEVEL" not in os.environ:  # what it would print of damaged files is raised here
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 LARGEST_AREA = 2**28
 """Images of more pixels are refused by their header, before they fill the memory."""
 
@@ -18,6 +23,11 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "AVIF", "JPEG200
 _JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 # How files of floats in colour begin, which OpenCV reads and Pillow does not.
 _OF_FLOATS = {b"II": "TIFF", b"MM": "TIFF", b"PF": "PFM", b"#?": "HDR"}
+# Of a TIFF, by Pillow: it takes some types of integers for others. OpenCV in turn takes damaged data
+# of 8 bits without a word.
+_DEEP_MODES = ("I", "F", "I;16", "I;16B")
+# How Pillow writes in its plan for decoding that colours have 16 bits.
+_DEEP = re.compile(r";16|\b65535\b")
 
 _ORIENTATION = 0x0112
 _NO_DATA = 42113  # GDAL's tag in a TIFF file
@@ -62,19 +72,22 @@ def decode(content: bytes, name: str) -> Stored:
         raise InputError(f"{name} is not an image that can be decoded ({len(content)} bytes).")
     try:
         if image is None:
-            return _decode_deep(content)
+            return _by_opencv(content)
         width, height = image.size
         if width * height > LARGEST_AREA:
             raise InputError(
-                f"{name} has {width}x{height} px. Expected at most {LARGEST_AREA / 1e6:.0f} million "
-                f"in all. Received: {width * height / 1e6:.0f} million."
+                f"{name} has {width}x{height} px, {width * height / 1e6:.0f} million. "
+                f"Expected at most {LARGEST_AREA / 1e6:.0f} million."
             )
         if kind in ("JPEG", "MPO"):
             return _decode_jpeg(image, content)
         if kind == "PNG":
             _open(content).verify()  # the checksums, which decoding does not look at
-        if ";16" in str(image.tile) and image.mode[0] not in "IF":
-            return _decode_deep(content, _orientation(image))
+        deep = _DEEP.search(str([tile.args for tile in image.tile[:1]]))
+        if kind == "TIFF" and (deep or image.mode in _DEEP_MODES):
+            return _by_opencv(content, no_data=_no_data(image))
+        if deep and image.mode[0] != "I":
+            return _by_opencv(content, _orientation(image))
         return convert(image)
     except (InputError, MemoryError):
         raise
@@ -111,17 +124,19 @@ def from_pillow(image: Image.Image, name: str) -> Stored:
 def convert(image: Image.Image) -> Stored:
     """Returns what an image of Pillow holds, as `Stored`, whatever its mode is."""
     image.load()  # of a TIFF this applies the orientation, and deletes it
-    no_data = getattr(image, "tag_v2", {}).get(_NO_DATA)
-    if image.mode == "La":
-        image = image.convert("LA")
+    no_data, alpha = _no_data(image), None
     if image.mode[0] in "IF":
-        values, alpha = np.array(image), None
+        values = np.array(image)
         no_data = image.info.get("transparency", no_data)
     elif image.has_transparency_data:
-        rgba = np.array(image.convert("RGBA"))
+        rgba = np.array(
+            image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        )
         values, alpha = rgba[..., :3], rgba[..., 3]
+    elif image.mode in ("L", "RGB"):
+        values = np.array(image)
     else:
-        values, alpha = np.array(image.convert("L" if image.mode in "1L" else "RGB")), None
+        values = np.array(image.convert("L" if image.mode == "1" else "RGB"))
     return _finish(values, alpha, _orientation(image), no_data)
 
 
@@ -152,30 +167,29 @@ def _decode_jpeg(image: ImageFile.ImageFile, content: bytes) -> Stored:
     return _finish(values.squeeze(), None, _orientation(image))
 
 
-def _decode_deep(content: bytes, orientation: int = 1) -> Stored:
-    """Decodes colours of more than 8 bits, of which Pillow would keep the upper 8."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+def _by_opencv(content: bytes, orientation: int = 1, no_data: float | None = None) -> Stored:
+    """Decodes what Pillow would reduce to 8 bits, and TIFF, which OpenCV turns upright itself."""
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
-        raise ValueError("OpenCV does not know this form of it")
-    if values.ndim == 2:
-        return _finish(values, None, orientation)
-    alpha = values[..., 3] if values.shape[2] == 4 else None
-    if alpha is not None and alpha.dtype != np.uint8:
-        alpha = (alpha.astype(np.float64) * (255 / np.iinfo(alpha.dtype).max)).astype(np.uint8)
-    return _finish(values[..., 2::-1], alpha, orientation)
+        raise ValueError("OpenCV finds it damaged, or of a kind that it does not know")
+    alpha = None
+    if values.ndim == 3:
+        if values.shape[2] == 4:
+            alpha = values[..., 3]
+            if alpha.dtype != np.uint8:
+                alpha = np.uint8(alpha * (255.0 / np.iinfo(alpha.dtype).max))
+        values = cv2.merge(cv2.split(values)[2::-1])
+    return _finish(values, alpha, orientation, no_data)
 
 
 def _finish(values: np.ndarray, alpha, orientation: int = 1, no_data=None) -> Stored:
     """Turns an image upright, and makes what is no data transparent."""
     channels = values.reshape(*values.shape[:2], -1)
-    missing = ~np.isfinite(channels).all(axis=-1)
+    missing = np.False_
+    if values.dtype.kind == "f":
+        missing = ~np.isfinite(channels).all(axis=-1)
     if no_data is not None:
-        missing |= (channels == float(no_data)).all(axis=-1)
+        missing |= (channels == no_data).all(axis=-1)
     if missing.any():
         values = np.where(missing.reshape(missing.shape + (1,) * (values.ndim - 2)), 0, values)
         alpha = np.where(missing, 0, 255 if alpha is None else alpha).astype(np.uint8)
@@ -189,6 +203,15 @@ def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(
         values[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
     )
+
+
+def _no_data(image: Image.Image) -> float | None:
+    """Returns the value that a TIFF declares to stand for no data."""
+    text = getattr(image, "tag_v2", {}).get(_NO_DATA)
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _orientation(image: Image.Image) -> int:

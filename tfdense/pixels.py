@@ -81,7 +81,7 @@ def to_bytes(image: np.ndarray, name: str = "image") -> np.ndarray:
         hint = ""
         if not np.isfinite([lowest, highest]).all():
             hint = " Fill what is not finite, and leave it out with a mask."
-        elif 0 <= lowest and highest < 2**16:
+        elif lowest >= 0 and highest < 2**16:
             hint = " If white is 65535, give them as uint16."
         raise InputError(f"{expected}{lowest} to {highest} ({image.dtype}).{hint}")
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
