@@ -11,6 +11,7 @@ from PIL import Image
 from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
+from tfdense.masking import as_mask
 from tfdense.pixels import stretch, to_rgb
 
 SUFFIXES = frozenset(
@@ -144,15 +145,8 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
         values, alpha = (np.asarray(mask), None) if stored is None else stored
         grey = np.float64(values).reshape(*values.shape[:2], -1).mean(axis=-1)
     except (TypeError, ValueError, RuntimeError):
-        grey = np.array(np.nan)
-    if grey.ndim != 2 or not np.isfinite(grey).all():
-        raise InputError(f"Expected the {name} to be an image or booleans [height, width].")
-    if grey.shape != tuple(size):
-        raise InputError(
-            f"Expected the {name} to have the image's size, {size[1]}x{size[0]} px. "
-            f"Received: {grey.shape[1]}x{grey.shape[0]} px."
-        )
-    used = grey > grey.max() / 2
+        grey = np.array(np.nan)  # which is refused
+    used = as_mask(grey, size, name)
     return used if alpha is None else used & (alpha >= _OPAQUE)
 
 

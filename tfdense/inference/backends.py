@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdense import mixture as mixtures
 from tfdense.errors import InputError
+from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 
 _OUTPUTS = ("flow", "log_variance", "logits")
@@ -127,6 +129,34 @@ class LiteBackend:
 
     def run(self, source, target):
         return self._matcher.run(source, target)
+
+
+class MaskedBackend:
+    """A backend whose images have a fourth channel, below 128 where a pixel does not count.
+
+    So a mask follows its image through all that a mode does with it.
+    """
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self.mixture = backend.mixture
+        self.working_size = backend.working_size
+
+    def run(self, source, target):
+        outputs = self._backend.run(source[..., :3].copy(), target[..., :3].copy())
+        height, width = target.shape[:2]
+        grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
+        places = (grid + outputs["flow"]).astype(np.float32)
+        counts = cv2.remap(
+            source[..., 3], places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        masked = np.minimum(counts, target[..., 3]) < 128
+        return {
+            **outputs,
+            "log_variance": np.where(
+                masked[..., None], UNKNOWN_LOG_VARIANCE, outputs["log_variance"]
+            ),
+        }
 
 
 def newest_saved_model(folder: Path) -> Path | None:

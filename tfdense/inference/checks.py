@@ -7,30 +7,33 @@ from pathlib import Path
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.images import load_image
+from tfdense.images import Photo, load_image
 
 # Less has no structure to match; more is beyond what OpenCV's remap can address.
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
 
 
-def image_to_match(role: str, image) -> np.ndarray:
-    """Returns an image, given by its path or as an array, as uint8 [height, width, 3].
+def photo_to_match(role: str, image, mask=None) -> Photo:
+    """Reads an image to match, and which of its pixels count.
 
     Args:
         role: what the image is, for the message.
-        image: see `tfdense.images.load_image`.
+        image, mask: see `tfdense.images.load_image`.
 
     Raises:
-        InputError: if it cannot be read, is no image or has a side of less than 16 px.
+        InputError: if it cannot be read, is no image or has a side of less than 16 px; if the mask
+            is none of its size, or no pixel counts.
     """
-    image = load_image(image, role).pixels
-    height, width = image.shape[:2]
+    photo = load_image(image, role, mask)
+    height, width = photo.pixels.shape[:2]
     if min(height, width) < _SMALLEST_SIDE or max(height, width) > _LARGEST_SIDE:
         raise InputError(
             f"Expected images with sides of {_SMALLEST_SIDE} to {_LARGEST_SIDE} px. "
             f"Received: a {role} of {width}x{height} px."
         )
-    return image
+    if photo.mask is not None and not photo.mask.any():
+        raise InputError(f"No pixel of the {role} counts: it is transparent or masked throughout.")
+    return photo
 
 
 def camera_matrix(name: str, matrix) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 import tfdense
 from tfdense.errors import InputError
-from tfdense.inference.checks import check_writable, image_to_match
+from tfdense.inference.checks import check_writable, photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS
@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", default="match", metavar="DIR", help="folder to write to (%(default)s)"
     )
+    for role in ("source", "target"):
+        parser.add_argument(
+            f"--{role}-mask", metavar="FILE", help=f"image that is white where the {role} counts"
+        )
     parser.add_argument(
         "--model",
         default="pdcnet-lite",
@@ -85,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
-    source = image_to_match("source", arguments.source)
-    target = image_to_match("target", arguments.target)
+    source = photo_to_match("source", arguments.source, arguments.source_mask)
+    target = photo_to_match("target", arguments.target, arguments.target_mask)
     check_writable(arguments.output)
 
     import_tensorflow()
