@@ -23,8 +23,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "AVIF", "JPEG200
 _JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 # How files of floats in colour begin, which OpenCV reads and Pillow does not.
 _OF_FLOATS = {b"II": "TIFF", b"MM": "TIFF", b"PF": "PFM", b"#?": "HDR"}
-# Of a TIFF, by Pillow: it takes some types of integers for others. OpenCV in turn takes damaged data
-# of 8 bits without a word.
+# Modes of a TIFF for OpenCV: Pillow takes some types of integers for others. OpenCV in turn passes
+# over damaged data of 8 bits.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B")
 # How Pillow writes in its plan for decoding that colours have 16 bits.
 _DEEP = re.compile(r";16|\b65535\b")
@@ -164,7 +164,7 @@ def _decode_jpeg(image: ImageFile.ImageFile, content: bytes) -> Stored:
     values = simplejpeg.decode_jpeg(content, _JPEG_COLOURS[image.mode], strict=True)
     if image.mode == "CMYK":
         return convert(image)
-    return _finish(values.squeeze(), None, _orientation(image))
+    return _finish(values[..., 0] if image.mode == "L" else values, None, _orientation(image))
 
 
 def _by_opencv(content: bytes, orientation: int = 1, no_data: float | None = None) -> Stored:
@@ -172,14 +172,16 @@ def _by_opencv(content: bytes, orientation: int = 1, no_data: float | None = Non
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise ValueError("OpenCV finds it damaged, or of a kind that it does not know")
-    alpha = None
-    if values.ndim == 3:
-        if values.shape[2] == 4:
-            alpha = values[..., 3]
-            if alpha.dtype != np.uint8:
-                alpha = np.uint8(alpha * (255.0 / np.iinfo(alpha.dtype).max))
-        values = cv2.merge(cv2.split(values)[2::-1])
-    return _finish(values, alpha, orientation, no_data)
+    if values.ndim == 2:
+        return _finish(values, None, orientation, no_data)
+    blue, green, red, *further = cv2.split(values)
+    if len(further) > 1:
+        raise ValueError(f"it has {3 + len(further)} channels")
+    alpha = further[0] if further else None
+    if alpha is not None and alpha.dtype != np.uint8:
+        opaque = 1.0 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+        alpha = np.uint8(np.clip(alpha * (255.0 / opaque), 0, 255))
+    return _finish(cv2.merge([red, green, blue]), alpha, orientation, no_data)
 
 
 def _finish(values: np.ndarray, alpha, orientation: int = 1, no_data=None) -> Stored:

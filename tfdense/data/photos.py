@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfdense.data_config import DataConfig
 from tfdense.errors import InputError
-from tfdense.images import find_images, read_image
+from tfdense.images import find_images, read_image, read_stored
+from tfdense.pixels import stretch, to_rgb
 
 SMALLEST_SIDE = 32
 """Photos with a shorter side are skipped, in pixels."""
@@ -159,17 +160,17 @@ def cutout_decoder(longest_side: int) -> Callable[[Path], np.ndarray]:
     """
 
     def decode(path: Path) -> np.ndarray:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None or image.ndim != 3 or image.shape[2] != 4:
+        values, alpha = read_stored(path)
+        if alpha is None:
             raise InputError("it is not an image with an alpha channel")
-        if image.dtype == np.uint16:
-            image = (image // 257).astype(np.uint8)
-        rows, columns = (np.flatnonzero(image[..., 3].any(axis=axis)) for axis in (1, 0))
+        rows, columns = (np.flatnonzero(alpha.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
             raise InputError("it is transparent everywhere")
-        image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = image[..., 3:]
-        colour = np.round(image[..., 2::-1] * (alpha / 255.0)).astype(np.uint8)
+        # 16 bits by their whole range: a cut-out may be of one colour, with nothing to stretch.
+        image = to_rgb(values >> 8 if values.dtype == np.uint16 else stretch(values))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        image, alpha = image[box], alpha[box][..., None]
+        colour = np.round(image * (alpha / 255.0)).astype(np.uint8)
         image = np.concatenate([colour, alpha], axis=-1)
         return _reduce(image, longest_side / max(image.shape[:2]))
 
