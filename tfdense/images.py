@@ -150,15 +150,34 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
     return used if alpha is None else used & (alpha >= _OPAQUE)
 
 
+def encode_image(name: str | Path, image: np.ndarray) -> bytes:
+    """Returns an RGB image (uint8 [height, width, 3]) as the content of a file of that name.
+
+    Raises:
+        InputError: if OpenCV does not know the format that the suffix names, or cannot hold so
+            large an image in it.
+    """
+    # Of characters that are not UTF-8 OpenCV dies.
+    suffix = Path(name).suffix.encode("ascii", "replace").decode()
+    try:
+        encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise InputError(f"OpenCV cannot write {image.shape[1]}x{image.shape[0]} px to {name}.")
+    return content.tobytes()
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names."""
+    """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names.
+
+    Raises:
+        InputError: as `encode_image`.
+        OutputError: if it cannot be written.
+    """
+    content = encode_image(path, image)
     with replacing(path) as temporary:
-        try:
-            written = cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        except cv2.error:  # for a suffix that it does not know
-            written = False
-        if not written:
-            raise InputError(f"OpenCV could not write {path}.")
+        temporary.write_bytes(content)
 
 
 def _both(used, mask, pixels: np.ndarray, name: str) -> np.ndarray | None:

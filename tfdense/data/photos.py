@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -194,7 +195,7 @@ def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path
 
     def key(path: Path) -> str:
         name = path.relative_to(config.photos).as_posix()
-        return hashlib.sha256(name.encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(name)).hexdigest()
 
     held_out = set(sorted(paths, key=key)[: max(round(config.validation_share * len(paths)), 1)])
     return [path for path in paths if path not in held_out], sorted(held_out)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfdense import mixture as mixtures
 from tfdense.errors import InputError
+from tfdense.files import utf8_path
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 
@@ -103,8 +104,9 @@ class SavedModelBackend:
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
         try:
             metadata = json.loads(path.read_text(encoding="utf-8"))
-            # The signature lives only as long as what it was loaded from.
-            self._loaded = tf.saved_model.load(str(folder))
+            with utf8_path(folder) as reachable:
+                # The signature lives only as long as what it was loaded from.
+                self._loaded = tf.saved_model.load(str(reachable))
         except (ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"The SavedModel {folder} is broken: {reason}") from None

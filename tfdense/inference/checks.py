@@ -1,9 +1,5 @@
 """What can be refused before a network is loaded."""
 
-import errno
-import os
-from pathlib import Path
-
 import numpy as np
 
 from tfdense.errors import InputError
@@ -75,31 +71,3 @@ def key_points(role: str, points) -> np.ndarray:
             f"Received: {np.shape(values) if values.size else points}"
         )
     return values
-
-
-def check_writable(path: str | Path) -> None:
-    """Checks that a folder exists, or can be made, without making it.
-
-    Raises:
-        InputError: if it cannot.
-    """
-    ancestors = (Path(path).absolute(), *Path(path).absolute().parents)
-    # Unlike the method of a path, it answers for what may not be looked into too.
-    existing = next(folder for folder in ancestors if os.path.lexists(folder))
-    if not existing.is_dir():
-        raise InputError(f"Cannot write to {path}: {os.strerror(errno.ENOTDIR)}.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"Cannot write to {path}: {os.strerror(errno.EACCES)}.")
-
-
-def output_folder(path: str | Path) -> Path:
-    """Makes a folder to write to, if it does not exist.
-
-    Raises:
-        InputError: if that fails.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write to {path}: {error.strerror}.") from None
-    return Path(path)

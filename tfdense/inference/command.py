@@ -2,15 +2,17 @@
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 
-import tfdense
 from tfdense.errors import InputError
-from tfdense.inference.checks import check_writable, photo_to_match
+from tfdense.files import check_outputs
+from tfdense.inference import saving
+from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
-from tfdense.inference.settings import SETTINGS
+from tfdense.inference.settings import SETTINGS, resolve
 from tfdense.startup import import_tensorflow
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -91,12 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source = photo_to_match("source", arguments.source, arguments.source_mask)
     target = photo_to_match("target", arguments.target, arguments.target_mask)
-    check_writable(arguments.output)
+    outputs = [Path(arguments.output, name) for name in saving.FILES]
+    masks = [mask for mask in (arguments.source_mask, arguments.target_mask) if mask]
+    check_outputs(outputs, [arguments.source, arguments.target, *masks, arguments.model])
 
     import_tensorflow()
-    matcher = tfdense.load(
-        arguments.model, arguments.max_side, arguments.mode, arguments.setting, arguments.fill
-    )
+    from tfdense.inference import matcher as matchers
+
+    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    matcher = matchers.load(arguments.model, *use)
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius, arguments.both_ways)
     milliseconds = 1000 * (time.perf_counter() - start)

@@ -275,7 +275,7 @@ class Match:
         - ``matches.png``: lines between the best matches.
         - ``overview.png``: all of it in one picture.
 
-        Each file is replaced in one step; other files in the folder stay.
+        Each file is replaced in one step, after all were written; other files in the folder stay.
 
         Args:
             folder: is made if it does not exist.
@@ -287,8 +287,8 @@ class Match:
             The paths of the files.
 
         Raises:
-            InputError: if the folder cannot be made, or the check needs the match of the other
-                direction and there is none.
+            OutputError: if the files cannot be written.
+            InputError: if the check needs the match of the other direction and there is none.
         """
         return save_match(self, folder, threshold, cycle)
 
