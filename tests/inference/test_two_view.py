@@ -46,13 +46,13 @@ def _plane(height=96, width=128):
     return map_points(np.linalg.inv(_HOMOGRAPHY), _grid(height, width))[0]
 
 
-def _scene(height=96, width=128, translation=_TRANSLATION, camera=_K_SOURCE):
+def _scene(height=96, width=128, translation=_TRANSLATION, cameras=(_K_SOURCE, _K_TARGET)):
     """Returns the places in the source of a scene with depth, projected point by point."""
     pixels = _grid(height, width).reshape(-1, 2)
     depth = 4 + np.sin(pixels[:, :1] / 17) + np.cos(pixels[:, 1:] / 11)
-    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(_K_TARGET).T
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(cameras[1]).T
     in_source = (rays * depth - translation) @ _ROTATION
-    projected = in_source @ camera.T
+    projected = in_source @ cameras[0].T
     return (projected[:, :2] / projected[:, 2:]).reshape(height, width, 2)
 
 
@@ -150,6 +150,16 @@ def test_pose_of_a_distant_scene(depth, direction):
     assert _angle(pose.translation, translation) < 1
 
 
+def test_pose_of_any_translation():
+    """Among those with the same epipolar lines, the one with the scene before both cameras."""
+    camera = np.array([[240.0, 0, 63], [0, 245, 50], [0, 0, 1]])
+    for direction in np.random.default_rng(0).normal(size=(20, 3)):
+        translation = direction / np.linalg.norm(direction)
+        places = _scene(translation=translation, cameras=(camera, camera))
+        pose = _match(places, wrong=0.1, noise=0.1).pose(camera, camera)
+        assert _turn(pose.rotation) < 0.5 and _angle(pose.translation, direction) < 5
+
+
 def test_pose_of_a_scene_both_near_and_distant():
     places = _scene()
     places[:, 64:] = _scene(translation=1e-6 * _TRANSLATION)[:, 64:]
@@ -179,7 +189,7 @@ def test_matches_behind_the_cameras_are_no_inliers():
 def test_pose_of_a_camera_with_skew():
     camera = _K_SOURCE.copy()
     camera[0, 1] = 12
-    pose = _match(_scene(camera=camera), wrong=0, noise=0).pose(camera, _K_TARGET)
+    pose = _match(_scene(cameras=(camera, _K_TARGET)), wrong=0, noise=0).pose(camera, _K_TARGET)
     assert _turn(pose.rotation) < 1e-3 and _angle(pose.translation, _TRANSLATION) < 1e-3
 
 

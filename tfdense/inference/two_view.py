@@ -129,24 +129,22 @@ def fit_pose(
         return None
     agree = mask.ravel().astype(bool)
 
-    def most_before(poses):
+    def before_most(essential):
+        *rotations, translation = cv2.decomposeEssentialMat(essential)
         return max(
-            poses, key=lambda pose: np.count_nonzero(agree & _is_before(*pose, source, target))
+            itertools.product(rotations, (translation[:, 0], -translation[:, 0])),
+            key=lambda pose: np.count_nonzero(agree & _is_before(*pose, source, target)),
         )
 
     def in_view(pose):
         far = _is_far(pose[0], source, target, distance)
         return agree & (far | _is_before(*pose, source, target))
 
-    *rotations, translation = cv2.decomposeEssentialMat(essential)
-    ways = translation[:, 0], -translation[:, 0]
-    pose = most_before(itertools.product(rotations, ways))
+    pose = before_most(essential)
     fitted = in_view(pose)
-    rotation, translation = _refine_pose(
-        *pose, source[fitted], target[fitted], matches.confidence[fitted]
-    )
-    # Of a distant scene it was hardly known before, not even its sign.
-    pose = most_before([(rotation, translation), (rotation, -translation)])
+    pose = _refine_pose(*pose, source[fitted], target[fitted], matches.confidence[fitted])
+    # Of a distant scene not even the sign of the translation was known before.
+    pose = before_most(_essential(*pose))
     inliers = matches.select(in_view(pose))
     return Pose(*pose, inliers) if len(inliers.source) >= 5 else None
 
@@ -254,7 +252,8 @@ def _refine_pose(rotation, translation, source, target, weights) -> tuple[np.nda
     """Minimises the weighted squared distance from the epipolar lines by Gauss-Newton steps.
 
     In a distant scene any translation is within an inlier's distance of right, and some lead to a
-    local minimum: each of three axes is tried.
+    local minimum: each of three axes is tried. The pose found may be another of the four that have
+    the same epipolar lines.
 
     Args:
         rotation, translation: of a first pose.
@@ -298,10 +297,14 @@ def _perpendicular(direction: np.ndarray) -> np.ndarray:
     return np.linalg.svd(direction[None])[2][1:]
 
 
+def _essential(rotation, translation) -> np.ndarray:
+    x, y, z = translation
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+
+
 def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
     """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
-    x, y, z = translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    essential = _essential(rotation, translation)
     lines, back = source @ essential.T, target @ essential
     slope = (lines[:, :2] ** 2).sum(axis=-1) + (back[:, :2] ** 2).sum(axis=-1)
     return (target * lines).sum(axis=-1) / np.sqrt(slope)
