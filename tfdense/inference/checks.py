@@ -36,7 +36,7 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     """Returns the intrinsic matrix of a camera as float64 [3, 3].
 
     Raises:
-        InputError: if it is not ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
+        InputError: if it is not ``[[fx, skew, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
     """
     try:
         values = np.array(matrix, np.float64)
@@ -45,18 +45,18 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     if (
         values.shape != (3, 3)
         or not np.isfinite(values).all()
-        or np.any(values[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] != [0, 0, 0, 0, 1])
+        or np.any(values[[1, 2, 2, 2], [0, 0, 1, 2]] != [0, 0, 0, 1])
         or not (values[0, 0] > 0 and values[1, 1] > 0)
     ):
         raise InputError(
-            f"Expected {name} to be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, "
-            f"in px. Received: {matrix}"
+            f"Expected {name} to be [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive fx and "
+            f"fy, in px. Received: {matrix}"
         )
     return values
 
 
 def key_points(role: str, points) -> np.ndarray:
-    """Returns the (x, y) of key points as float64 [count, 2].
+    """Returns the (x, y) of key points as float64 [count, 2]; an empty list has none.
 
     Raises:
         InputError: if they are no such array of finite numbers.
@@ -65,6 +65,8 @@ def key_points(role: str, points) -> np.ndarray:
         values = np.array(points, np.float64)
     except (TypeError, ValueError):
         values = np.empty(0)
+    if np.shape(points) == (0,):
+        return np.empty((0, 2))
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise InputError(
             f"Expected the key points of the {role} to be finite (x, y), [count, 2]. "
