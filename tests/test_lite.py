@@ -11,6 +11,7 @@ from tfdense.errors import InputError
 from tfdense.exporting.flatbuffer import add_metadata
 from tfdense.exporting.tflite import convert
 from tfdense.lite import LiteMatcher, _resize
+from tfdense.masking import is_masked
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (40, 64)
@@ -66,6 +67,27 @@ def test_floating_images_are_rounded(path):
         image(6.6, dtype=np.float64), image(254.7, dtype=np.float32)
     )
     np.testing.assert_allclose(answer["logits"][0, 0], [7, 255], rtol=1e-5)
+
+
+def test_masked_pixels_are_neither_seen_nor_matched(path):
+    random = np.random.default_rng(0)
+    masks = [random.uniform(size=(60, 90)) < share for share in (0.9, 0.5)]
+    images = [
+        np.where(mask[..., None], 200, random.integers(0, 256, (60, 90, 3))) for mask in masks
+    ]
+    images = [image.astype(np.uint8) for image in images]
+    matcher = LiteMatcher(path)
+    answer = matcher.match(*images, *masks)
+    masked = is_masked(answer["flow"], *masks)
+    assert 0.5 < masked.mean() < 0.95
+    assert (answer["confidence"][masked] == 0).all()
+    assert (answer["confidence"][~masked] > 0).all()
+    blank = [np.where(mask[..., None], image, 0) for image, mask in zip(images, masks, strict=True)]
+    other = matcher.match(*(image.astype(np.uint8) for image in blank), *masks)
+    for name, values in answer.items():
+        np.testing.assert_array_equal(other[name], values)
+    with pytest.raises(InputError, match="mask of the target"):
+        matcher.match(*images, target_mask=masks[0][:-1])
 
 
 def test_match_brings_the_answer_to_the_images(path):
