@@ -11,14 +11,11 @@ from PIL import Image
 from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
-from tfdense.pixels import stretch, to_rgb
+from tfdense.pixels import OPAQUE, stretch, to_rgb
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-
-# Of alpha, from which on a pixel counts.
-_OPAQUE = 128
 
 
 class Photo(NamedTuple):
@@ -112,7 +109,7 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
         return Photo(pixels, _both(used, mask, pixels, name))
     stored = _stored(image, name)
     if stored is not None:
-        used = None if stored.alpha is None else stored.alpha >= _OPAQUE
+        used = None if stored.alpha is None else stored.alpha >= OPAQUE
         used = _both(used, mask, stored.values, name)
         return Photo(to_rgb(stretch(stored.values, used)), used)
     used = None
@@ -153,7 +150,7 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
             f"Received: {grey.shape[1]}x{grey.shape[0]} px."
         )
     used = grey > grey.max() / 2
-    return used if alpha is None else used & (alpha >= _OPAQUE)
+    return used if alpha is None else used & (alpha >= OPAQUE)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfdense.exporting.encoded import decode_upright
 from tfdense.exporting.metadata import RADIUS
 from tfdense.geometry import pixel_grid, resize_bilinear, spatial_size
 
@@ -71,8 +72,8 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
 def match_encoded(match: Callable, source, target) -> dict[str, tf.Tensor]:
     """Matches images that come as the bytes of JPEG or PNG files.
 
-    Within a batch all sources must have one size, and all targets; any other is refused. An EXIF
-    orientation is not applied.
+    They are decoded by `tfdense.exporting.encoded.decode_upright`. Within a batch all sources must
+    have one size, and all targets; any other is refused.
 
     Args:
         match: of two batches of images.
@@ -107,15 +108,11 @@ def _checked(image, actual, expected, message: str) -> tf.Tensor:
 
 def _decode(encoded, name: str) -> tf.Tensor:
     """Decodes strings [batch] to uint8 [batch, height, width, 3]."""
-    size = tf.shape(_decode_image(encoded[0]))
+    size = tf.shape(decode_upright(encoded[0])[0])
 
     def decode(one):
-        image = _decode_image(one)
+        image, _ = decode_upright(one)
         message = f"the images of {name} differ in size within the batch"
         return _checked(image, tf.shape(image), size, message)
 
     return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
-
-
-def _decode_image(encoded) -> tf.Tensor:
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
