@@ -12,14 +12,11 @@ from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.masking import as_mask
-from tfdense.pixels import stretch, to_rgb
+from tfdense.pixels import OPAQUE, stretch, to_rgb
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-
-# Of alpha, from which on a pixel counts.
-_OPAQUE = 128
 
 
 class Photo(NamedTuple):
@@ -113,7 +110,7 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
         return Photo(pixels, _both(used, mask, pixels, name))
     stored = _stored(image, name)
     if stored is not None:
-        used = None if stored.alpha is None else stored.alpha >= _OPAQUE
+        used = None if stored.alpha is None else stored.alpha >= OPAQUE
         used = _both(used, mask, stored.values, name)
         return Photo(to_rgb(stretch(stored.values, used)), used)
     used = None
@@ -147,7 +144,7 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         grey = np.array(np.nan)  # which is refused
     used = as_mask(grey, size, name)
-    return used if alpha is None else used & (alpha >= _OPAQUE)
+    return used if alpha is None else used & (alpha >= OPAQUE)
 
 
 def encode_image(name: str | Path, image: np.ndarray) -> bytes:

@@ -9,9 +9,14 @@ import numpy as np
 
 from tfdense.errors import InputError
 
+# What is shown in the place of masked pixels, repeated over the image.
+NOISE = {
+    role: np.random.default_rng(seed).integers(0, 256, (61, 67, 3), np.uint8)
+    for seed, role in enumerate(("source", "target"))
+}
 # A network that sees at most so many pixels a side shrinks a larger image, and with it its noise,
 # which is therefore as coarse as what the network will see.
-_CELLS = 640
+CELLS = 640
 # Of a pixel of which nothing is known, in log px².
 UNKNOWN_LOG_VARIANCE = np.float32(np.log(1e6))
 
@@ -56,10 +61,9 @@ def hide(image: np.ndarray, mask: np.ndarray | None, role: str) -> np.ndarray:
     if mask is None:
         return image
     height, width = mask.shape
-    cell = -(-max(height, width) // _CELLS)
-    random = np.random.default_rng(("source", "target").index(role))
-    noise = random.integers(0, 256, (-(-height // cell), -(-width // cell), 3), np.uint8)
-    noise = noise.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+    cell = -(-max(height, width) // CELLS)
+    rows, columns = np.arange(height)[:, None] // cell, np.arange(width) // cell
+    noise = NOISE[role][rows % NOISE[role].shape[0], columns % NOISE[role].shape[1]]
     return np.where(mask[..., None], image, noise)
 
 

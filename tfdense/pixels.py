@@ -4,13 +4,16 @@ import numpy as np
 
 from tfdense.errors import InputError
 
+OPAQUE = 128
+"""The least alpha, of 255, of a pixel that can be seen."""
+
 # What resizing may add at edges: an eighth of the range, at a quarter of the values at most.
 _OVERSHOOT, _OVERSHOOT_SHARE = 32, 0.25
 
 # What white may be in an image of more than 8 bits. A float image may also have it at 1.
 _WHITES = (2**8 - 1, 2**16 - 1, 2**32 - 1)
-# The share of values at either end that says nothing of how far the content spans.
-_OUTLIERS = 0.005
+OUTLIERS = 0.005
+"""The share of values at either end that says nothing of how far the content spans."""
 
 
 def to_rgb(array, name: str = "image") -> np.ndarray:
@@ -137,7 +140,7 @@ def stretch(image: np.ndarray, used: np.ndarray | None = None) -> np.ndarray:
 
 def _content(values: np.ndarray) -> tuple[float, float]:
     """Returns the ends of the values without outliers."""
-    ends = np.quantile(values, [_OUTLIERS, 1 - _OUTLIERS], method="inverted_cdf")
+    ends = np.quantile(values, [OUTLIERS, 1 - OUTLIERS], method="inverted_cdf")
     low, high = (float(end) for end in ends)
     return low, high
 
