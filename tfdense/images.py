@@ -74,18 +74,6 @@ def read_stored(path: str | Path) -> Stored:
     return decode(content, str(path))
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Reads the pixels of a photo as 8-bit RGB, see `load_image`.
-
-    Returns:
-        uint8 [height, width, 3].
-
-    Raises:
-        InputError: as `read_stored`.
-    """
-    return load_image(Path(path)).pixels
-
-
 def load_image(image, name: str = "image", mask=None) -> Photo:
     """Takes an image in any form; the same image gives the same pixels in each.
 
@@ -120,6 +108,16 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
         image = image.filled(0)
     pixels = to_rgb(image, name)
     return Photo(pixels, _both(used, mask, pixels, name))
+
+
+def as_image(image, name: str = "image") -> np.ndarray:
+    """Takes the pixels of an image in any form, uint8 [height, width, 3], see `load_image`."""
+    return load_image(image, name).pixels
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads the pixels of an image file, uint8 [height, width, 3], see `load_image`."""
+    return as_image(Path(path))
 
 
 def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
