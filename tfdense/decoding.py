@@ -69,6 +69,8 @@ def decode(content: bytes, name: str) -> Stored:
     image = _open(content)
     kind = image.format if image else _OF_FLOATS.get(content[:2])
     if kind is None:
+        if content[4:8] == b"ftyp":  # what HEIF begins with, the format of many phones
+            raise InputError(f"{name} is of the HEIF family, which is not read: save it as JPEG.")
         raise InputError(f"{name} is not an image that can be decoded ({len(content)} bytes).")
     try:
         if image is None:

@@ -105,7 +105,7 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
     if isinstance(image, np.ma.MaskedArray):
         missing = np.ma.getmaskarray(image)
         used = ~missing.reshape(*missing.shape[:2], -1).any(axis=-1)
-        image = image.filled(0)
+        image = image.filled(0 if missing.all() else image.min())
     pixels = to_rgb(image, name)
     return Photo(pixels, _both(used, mask, pixels, name))
 

@@ -7,8 +7,8 @@ from tfdense.errors import InputError
 OPAQUE = 128
 """The least alpha, of 255, of a pixel that can be seen."""
 
-# What resizing may add at edges: an eighth of the range, at a quarter of the values at most.
-_OVERSHOOT, _OVERSHOOT_SHARE = 32, 0.25
+# What resizing may add at edges, and to how many of the values.
+_OVERSHOOT, _OVERSHOOT_SHARE = 64, 0.25
 
 # What white may be in an image of more than 8 bits. A float image may also have it at 1.
 _WHITES = (2**8 - 1, 2**16 - 1, 2**32 - 1)
@@ -128,10 +128,10 @@ def stretch(image: np.ndarray, used: np.ndarray | None = None) -> np.ndarray:
         whole = np.clip(4 * (high - low) / white - 1, 0, 1)
         low, high = low * (1 - whole), high + (white - high) * whole
     # A window of integers ends where the next one would begin.
-    width = max(high - low + integers, np.finfo(float).tiny)
+    width = (high - low + integers) or 1.0
 
     def steps(values):
-        return np.clip(np.floor((values - low) * (256 / width)), 0, 255).astype(np.uint8)
+        return np.uint8(np.minimum(256 * np.clip((values - low) / width, 0, 1), 255))
 
     if image.dtype.kind == "u" and image.dtype.itemsize == 2:
         return steps(np.arange(2**16, dtype=np.float64))[image]

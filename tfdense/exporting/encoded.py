@@ -97,9 +97,9 @@ def _stretch(pixels, alpha) -> tuple[tf.Tensor, tf.Tensor]:
     whole = tf.clip_by_value(4 * (high - low) / 65535 - 1, 0, 1)
     low, high = low * (1 - whole), high + (65535 - high) * whole
     numbers = tf.range(2**16, dtype=tf.float64)
-    steps = tf.floor((numbers - low) * (256 / (high - low + 1)))
+    steps = tf.minimum(256 * tf.clip_by_value((numbers - low) / (high - low + 1), 0, 1), 255)
     fits = counts[255] == counts[-1]
-    levels = tf.cast(tf.clip_by_value(tf.where(fits, numbers, steps), 0, 255), tf.uint8)
+    levels = tf.cast(tf.where(fits, tf.minimum(numbers, 255), steps), tf.uint8)
     return tf.gather(levels, tf.cast(pixels, tf.int32)), tf.cast(alpha, tf.uint8)
 
 
