@@ -119,10 +119,11 @@ def check_outputs(paths: Iterable[str | Path], inputs: Iterable[str | Path] = ()
         for given in inputs:
             if _is_same(path, given):
                 raise InputError(f"{path} would replace the input {given}: choose another output.")
-        with reporting(path):
-            _require_file(path)
     for folder in dict.fromkeys(path.parent for path in paths):
         check_folder(folder)
+    for path in paths:
+        with reporting(path):
+            _require_file(path)
 
 
 def check_folder(folder: str | Path) -> None:

@@ -222,12 +222,12 @@ def test_a_wrong_graph_is_not_kept(other_network, tmp_path, monkeypatch, damage)
     monkeypatch.setattr(saved_model.signatures, "match", wrong)
     with pytest.raises(VerificationError, match="exceeded"):
         export_saved_model("any", tmp_path / "model")
-    assert not list((tmp_path / "model").glob("*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_in_the_way(tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(InputError, match="Expected a folder"):
+    with pytest.raises(InputError, match=r"Cannot write to .*file: Not a directory"):
         export_saved_model("pdcnet-lite", path)
     assert path.read_text() == "mine"

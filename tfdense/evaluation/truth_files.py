@@ -12,9 +12,12 @@ from tfdense.flow_files import read_flow
 
 # What a flow holds where it is unknown is larger than this, or no number.
 _UNKNOWN = 1e9
-# Between the parts stands white space, or a line of comment.
+# Between the parts stands white space, or a line of comment; then the line ends, or one space.
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
-_PFM_HEADER = re.compile(_GAP.join([rb"(PF|Pf)", rb"(\d+)", rb"(\d+)", rb"([-+.\deE]+)"]))
+_PFM_HEADER = re.compile(
+    _GAP.join([rb"(PF|Pf)", rb"(\d+)", rb"(\d+)", rb"([-+.\deE]+)"])
+    + rb"(?:[ \t]*(?:\r\n|\r|\n)|\s)"
+)
 # Of a PNG: what it begins with, and the depth and kind (RGB) of KITTI's.
 _PNG, _KITTI_PNG = b"\x89PNG\r\n\x1a\n", bytes([16, 2])
 
@@ -83,13 +86,11 @@ def read_pfm(path: Path) -> np.ndarray:
         raise InputError(f"{path} is no portable float map: expected a file that begins with PF.")
     kind, width, height, scale = header.groups()
     shape = (int(height), int(width)) + ((3,) if kind == b"PF" else ())
-    # How the header ends differs, and the first value may look like white space.
-    start = max(len(content) - 4 * math.prod(shape), 0)
-    if not math.prod(shape) or not re.fullmatch(_GAP, content[header.end() : start]):
+    if not math.prod(shape) or len(content) - header.end() != 4 * math.prod(shape):
         raise InputError(f"{path} does not hold the {int(width)}x{int(height)} px that it states.")
     order = "<f4" if scale.startswith(b"-") else ">f4"
     # The lowest row comes first.
-    values = np.frombuffer(content, order, offset=start).reshape(shape)[::-1]
+    values = np.frombuffer(content, order, offset=header.end()).reshape(shape)[::-1]
     return values.astype(np.float32)
 
 
