@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_match_takes_the_brightest_images(path):
     """Whose resized values may exceed 255 by rounding."""
     answer = LiteMatcher(path).match(image(255, (478, 640)), image(255, (33, 77)))
     np.testing.assert_array_equal(answer["logits"][5, 6], [255, 255])
+
+
+def test_threads_share_a_matcher(path):
+    matcher = LiteMatcher(path)
+
+    def mean(value):
+        return matcher.run(image(value), image(0))["logits"][0, 0, 0]
+
+    with ThreadPoolExecutor(8) as pool:
+        np.testing.assert_allclose(list(pool.map(mean, range(200))), range(200), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(20, 30), (7, 11), (33, 47), (9, 60), (31, 8)])

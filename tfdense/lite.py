@@ -9,6 +9,7 @@ answer["flow"], answer["confidence"]
 
 import collections
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ _CUSTOM = "CUSTOM "
 
 class LiteMatcher:
     """Matches pairs of images with a .tflite file that ``tfdense export tflite`` wrote.
+
+    Threads may share it; the network runs for one of them at a time.
 
     Attributes:
         metadata: what the file says of itself: preset, mixture, size, stride, radius, conventions,
@@ -57,6 +60,7 @@ class LiteMatcher:
             raise InputError(f"{path} was not exported by tfdense: it has no {METADATA_NAME}.")
         self.size = tuple(self.metadata["size"])
         self._runner = interpreter.get_signature_runner("match")
+        self._lock = threading.Lock()
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Matches two images of exactly the file's size.
@@ -79,7 +83,9 @@ class LiteMatcher:
                     f"Expected a {name} of height and width {self.size}, the size of this file. "
                     f"Received: {image.shape[:2]}. `match` takes any size."
                 )
-        answer = self._runner(**{name: image[None] for name, image in images.items()})
+        # An interpreter holds one pair of inputs.
+        with self._lock:
+            answer = self._runner(**{name: image[None] for name, image in images.items()})
         return {name: values[0] for name, values in answer.items()}
 
     def match(

@@ -80,8 +80,9 @@ class KerasBackend:
         self.mixture = model.mixture
         self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
 
-        # From the second size on the trace has dynamic sizes: no further size is traced again.
-        @tf.function(reduce_retracing=True)
+        # One trace for all sizes. Those of single sizes differ by some 1e-3 px, so that an answer
+        # would depend on what was matched before; and each would be kept.
+        @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)] * 2)
         def run(source, target):
             outputs = model(
                 {"source": tf.cast(source, tf.float32), "target": tf.cast(target, tf.float32)}
