@@ -46,7 +46,7 @@ def test_little_content_is_stretched_as_by_hand(photo):
         low, high = np.quantile(grey, [0.005, 0.995], method="inverted_cdf").astype(float)
         by_hand = np.clip((grey - low) / (high - low) * 255, 0, 255)
         assert np.abs(result - by_hand).max() <= 2
-        assert len(np.unique(result)) > 200
+        assert len(np.unique(result)) > 0.9 * len(np.unique(grey))
 
 
 def test_few_hot_pixels_do_not_make_the_rest_dark(photo):
@@ -85,9 +85,9 @@ def test_constant_images_are_taken():
 
 
 def test_what_resizing_adds_is_clipped():
-    checks = np.kron(np.indices((6, 6)).sum(axis=0) % 2, np.ones((16, 16))).astype(np.float32) * 255
+    square = np.pad(np.full((40, 40), 255, np.float32), 30)
     for interpolation in (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4):
-        resized = cv2.resize(checks, (120, 120), interpolation=interpolation)
+        resized = cv2.resize(square, (250, 250), interpolation=interpolation)
         assert resized.min() < -3 and resized.max() > 258
         np.testing.assert_array_equal(to_bytes(resized), np.rint(np.clip(resized, 0, 255)))
     ramp = np.linspace(-3, 258, 240).reshape(8, 10, 3)

@@ -8,7 +8,7 @@ OPAQUE = 128
 """The least alpha, of 255, of a pixel that can be seen."""
 
 # What resizing may add at edges, and to how many of the values.
-_OVERSHOOT, _OVERSHOOT_SHARE = 64, 0.25
+_OVERSHOOT, _OVERSHOOT_SHARE = 80, 0.25
 
 # What white may be in an image of more than 8 bits. A float image may also have it at 1.
 _WHITES = (2**8 - 1, 2**16 - 1, 2**32 - 1)
