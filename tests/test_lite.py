@@ -91,6 +91,12 @@ def test_masked_pixels_are_neither_seen_nor_matched(path):
         matcher.match(*images, target_mask=masks[0][:-1])
 
 
+def test_sixteen_bits_are_stretched(path):
+    ramp = np.linspace(51000, 51300, 40 * 64 * 3).reshape(*SIZE, 3).astype(np.uint16)
+    answer = LiteMatcher(path, threads=1).run(image(7), ramp)
+    np.testing.assert_allclose(answer["logits"][0, 0, 1], 127.5, atol=2)
+
+
 def test_match_brings_the_answer_to_the_images(path):
     """A constant flow of the network, told by hand for images of other sizes."""
     source, target = image(50, (120, 32)), image(100, (60, 128))

@@ -1,5 +1,7 @@
 """What a user may get wrong ends in one line that says what was received and expected."""
 
+import io
+
 import cv2
 import h5py
 import keras
@@ -80,11 +82,29 @@ def test_text_named_jpg(refused, photo, tmp_path):
     assert "decoded (0 bytes)" in refused(tmp_path / "empty.jpg", photo)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 300), (300, 15)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (15, 300), (300, 15)])
 def test_tiny_image(refused, photo, tmp_path, height, width):
     cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((height, width, 3), np.uint8))
     message = refused(tmp_path / "tiny.png", photo)
     assert f"sides of 16 to 32766 px. Received: a source of {width}x{height} px" in message
+
+
+def test_images_of_very_different_sizes_are_matched(matcher):
+    strip = np.random.default_rng(0).integers(0, 256, (40, 5000, 3), np.uint8)
+    for source, target in ((strip, strip[:, :60]), (strip[:, :60], strip)):
+        match = matcher.match(source, target)
+        assert match.flow.shape == (*target.shape[:2], 2) and np.isfinite(match.flow).all()
+
+
+def test_standard_input_is_an_image(refused, photo, tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((9, 9, 3), np.uint8))
+    for arguments in (("-", tmp_path / "tiny.png"), (tmp_path / "tiny.png", "-")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+        assert "of 9x9 px" in refused(*arguments)  # so the other was read
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text")))
+    assert "the source is not an image that can be decoded (4 bytes)" in refused("-", photo)
+    for arguments in (("-", "-"), ("-", photo, "--source-mask", "-")):
+        assert "one file at most from standard input" in refused(*arguments)
 
 
 @pytest.mark.parametrize(

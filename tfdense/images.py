@@ -12,7 +12,7 @@ from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.masking import as_mask
-from tfdense.pixels import OPAQUE, stretch, to_rgb
+from tfdense.pixels import OPAQUE, channels_last, stretch, to_rgb
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -64,14 +64,14 @@ def read_stored(path: str | Path) -> Stored:
     Raises:
         InputError: if the file is missing, no image, damaged or too large.
     """
-    path = Path(path)
-    if not path.exists() or path.is_dir():
-        raise InputError(f"There is no image file {path}.")
+    name = str(path) if str(path).isprintable() else ascii(str(path))
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise InputError(f"There is no image file {name}.")
     try:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    return decode(content, str(path))
+        raise InputError(f"Cannot read {name}: {error.strerror}.") from None
+    return decode(content, name)
 
 
 def load_image(image, name: str = "image", mask=None) -> Photo:
@@ -103,11 +103,12 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
         return Photo(to_rgb(stretch(stored.values, used)), used)
     used = None
     if isinstance(image, np.ma.MaskedArray):
-        missing = np.ma.getmaskarray(image)
-        used = ~missing.reshape(*missing.shape[:2], -1).any(axis=-1)
-        image = image.filled(0 if missing.all() else image.min())
-    pixels = to_rgb(image, name)
-    return Photo(pixels, _both(used, mask, pixels, name))
+        missing = channels_last(np.ma.getmaskarray(image), name)
+        used = ~missing.any(axis=-1)
+        image = image.filled(0)
+    array = channels_last(image, name)
+    used = _both(used, mask, array, name)
+    return Photo(to_rgb(array, name, used), used)
 
 
 def as_image(image, name: str = "image") -> np.ndarray:

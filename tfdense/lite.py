@@ -66,7 +66,7 @@ class LiteMatcher:
         """Matches two images of exactly the file's size.
 
         Args:
-            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+            source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
 
         Returns:
             float32: "flow" [height, width, 2], "confidence" [height, width], "log_variance" and
@@ -98,7 +98,7 @@ class LiteMatcher:
         """Matches two images of any size, by resizing them to the file's size.
 
         Args:
-            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+            source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
             source_mask, target_mask: which pixels count, [height, width]; what is not 0 does. See
                 `tfdense.masking`.
 
@@ -181,8 +181,10 @@ def _as_bytes(image, name: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise InputError(f"Expected a {name} of shape [height, width, 3]. Received: {image.shape}")
-    if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
-        raise InputError(f"Expected a {name} of uint8 or floating values. Received: {image.dtype}")
+    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+        raise InputError(
+            f"Expected a {name} of uint8, uint16 or floating values. Received: {image.dtype}"
+        )
     return to_bytes(image, name)
 
 

@@ -16,19 +16,33 @@ OUTLIERS = 0.005
 """The share of values at either end that says nothing of how far the content spans."""
 
 
-def to_rgb(array, name: str = "image") -> np.ndarray:
+def to_rgb(array, name: str = "image", used: np.ndarray | None = None) -> np.ndarray:
     """Turns an array into an 8-bit RGB image.
 
     Args:
-        array: [height, width, 3] RGB, or [height, width] or [height, width, 1] grey, with values as
-            `to_bytes` takes them.
+        array: as `channels_last` takes it, with values as `to_bytes` takes them.
         name: what the image is, for the message.
+        used: see `stretch`.
 
     Returns:
         uint8 [height, width, 3]; the array itself if it is that already, in one piece of memory.
 
     Raises:
         InputError: if it is not such an image.
+    """
+    array = to_bytes(channels_last(array, name), name, used)
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else np.ascontiguousarray(array)
+
+
+def channels_last(array, name: str = "image") -> np.ndarray:
+    """Returns an image as [height, width, channels].
+
+    Args:
+        array: [height, width, 3] RGB, or [height, width] or [height, width, 1] grey.
+        name: what the image is, for the message.
+
+    Raises:
+        InputError: if it has another shape.
     """
     try:
         array = np.asarray(array)
@@ -44,19 +58,19 @@ def to_rgb(array, name: str = "image") -> np.ndarray:
         raise InputError(
             f"Expected {name} shape [height, width, 3]. Received: {shape}{_way_out(shape)}"
         )
-    array = to_bytes(array, name)
-    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else np.ascontiguousarray(array)
+    return array
 
 
-def to_bytes(image: np.ndarray, name: str = "image") -> np.ndarray:
+def to_bytes(image: np.ndarray, name: str = "image", used: np.ndarray | None = None) -> np.ndarray:
     """Rounds the values of an image to 8 bits.
 
     What overshoots 0..255 a little, as resizing leaves it at edges, is clipped. 16-bit numbers
     (uint16) that exceed 255 are stretched, see `stretch`.
 
     Args:
-        image: of numbers in 0..255, of any shape.
+        image: of numbers in 0..255, [height, width, channels].
         name: what the image is, for the message.
+        used: see `stretch`.
 
     Returns:
         uint8, of the same shape; the image itself if it is that already.
@@ -71,7 +85,7 @@ def to_bytes(image: np.ndarray, name: str = "image") -> np.ndarray:
         hint = " Multiply it by 255." if image.dtype == bool else ""
         raise InputError(f"Expected {name} values to be numbers. Received: {image.dtype}.{hint}")
     if image.dtype.kind == "u" and image.dtype.itemsize == 2:
-        return stretch(image)
+        return stretch(image, used)
     lowest, highest = image.min(), image.max()
     expected = f"Expected {name} values in 0..255. Received: "
     if highest < 2 and ((image > 0) & (image < 1)).any():

@@ -17,7 +17,8 @@ def decode_upright(encoded) -> tuple[tf.Tensor, tf.Tensor]:
 
     More than 8 bits are stretched, see `tfdense.pixels.stretch`. What `tf.io.decode_image` knows
     besides JPEG and PNG is decoded too, but not turned. A JPEG that is cut short is refused; one
-    that is damaged within mostly is not: the decoder prints a warning at best.
+    that is damaged within mostly is not: the decoder prints a warning at best. A transparent colour
+    of a PNG is seen only in a palette.
 
     Args:
         encoded: string, the bytes of the file.
