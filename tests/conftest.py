@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,12 @@ def reference() -> Path:
     if not (_REFERENCE / "README.json").is_file():
         pytest.skip(f"the reference vectors are not at {_REFERENCE}")
     return _REFERENCE
+
+
+@pytest.fixture
+def full_disk():
+    """Lets no file grow beyond 1000 bytes: to a program, much the same as a full disk."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 
 import pytest
 import tensorflow as tf
@@ -141,15 +140,6 @@ def test_one_file_in_the_way_keeps_all_as_they_were(tmp_path):
         (temporary / "b.txt").write_text("new")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len([*tmp_path.iterdir()]) == 2
-
-
-@pytest.fixture
-def full_disk():
-    """Lets no file grow beyond 1000 bytes: to a program, the same as a full disk."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, full_disk):
