@@ -4,23 +4,19 @@ Pair number i is a function of (seed, i) and the files alone, so that the parall
 nothing and a stream can be resumed at any step.
 """
 
+import dataclasses
+import functools
+
 import tensorflow as tf
 
+from tfdense.data import draws
+from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
-from tfdense.data.pairs import random_pair, with_unrelated
-from tfdense.data.photometry import random_photometry
-from tfdense.data.photos import (
-    ImageStore,
-    cutout_decoder,
-    photo_decoder,
-    training_photos,
-    validation_photos,
-)
-from tfdense.data.sequences import Sequences, random_frames
+from tfdense.data.pairs import make_pairs, with_appearance, with_unrelated
+from tfdense.data.photos import training_photos, validation_photos
+from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data_config import DataConfig
-from tfdense.images import find_images
 
 _TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED, _SEQUENCES = range(5)
 
@@ -37,41 +33,38 @@ def training_pairs(
         start_step: how many batches of the stream are left out at its beginning.
 
     Returns:
-        Dataset of dicts: ``source``, ``target`` float32 [batch, size, size, 3], 0..255; ``flow``
-        float32 [batch, size, size, 2], from target to source in pixels; ``mask`` float32
-        [batch, size, size], 1 where the flow is ground truth; ``unmatched`` likewise, 1 where it is
-        known that there is no match.
+        Dataset of dicts, see `tfdense.data.pairs.make_pairs`.
 
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
-    photos = ImageStore(training_photos(config), photo_decoder(config.size), channels=3)
-    cutout = _cutouts(config, photos)
-    warp = config.warp
-
-    def make(number):
-        strength = tf.constant(1.0)
-        if warp.curriculum_steps:
-            progress = tf.cast(number // batch_size, tf.float32) / warp.curriculum_steps
-            grown = warp.curriculum_start + (1.0 - warp.curriculum_start) * progress
-            strength = tf.minimum(grown, 1.0)
-        photo = photos.read(_shuffled(number, len(photos), seed))
-        pair_seed = _pair_seed(seed, _TRAINING, number)
-        return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
-
+    canvases = Canvases(training_photos(config), config)
+    make = _compiled(make_pairs, config)
+    others = []
     if config.megadepth.folder is not None:
-        make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
+        others.append((config.megadepth.share, _MEGADEPTH, _megadepth(config, seed)))
     if config.sequences.folder is not None:
-        make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
+        others.append((config.sequences.share, _SEQUENCES, _sequences(config, seed)))
+
+    def read(number):
+        own_seed = _pair_seed(seed, _TRAINING, number)
+        return *canvases.read(_shuffled(number, len(canvases), seed), own_seed), own_seed
+
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-    batches = _map(numbers, make).batch(batch_size, drop_remainder=True)
+    if not others:
+        parts = _map(numbers, read).batch(batch_size, drop_remainder=True).enumerate(start_step)
+        return _map(parts, lambda step, parts: make(*parts, _strength(step, config))).prefetch(2)
+
+    def synthetic(number):
+        return _alone(make, *read(number), strength=_strength(number // batch_size, config))
+
+    pairs = _map(numbers, _mixed(synthetic, others, seed)).batch(batch_size, drop_remainder=True)
     if config.unrelated and batch_size > 1:
-        batches = batches.enumerate(start_step).map(
-            lambda step, batch: with_unrelated(
-                batch, _pair_seed(seed, _UNRELATED, step), config.unrelated
-            )
+        seeds = numbers.map(functools.partial(_pair_seed, seed, _UNRELATED)).batch(batch_size)
+        pairs = tf.data.Dataset.zip(pairs, seeds).map(
+            lambda batch, seeds: with_unrelated(batch, seeds, config.unrelated)
         )
-    return batches.prefetch(2)
+    return pairs.prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
@@ -90,32 +83,40 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
+    numbers = tf.data.Dataset.range(count)
     if config.megadepth.validation_scene_list is not None:
-        make = _real(MegaDepth(held_out(config.megadepth), config.size, seed))
-    else:
-        make = _held_out_photos(config, seed)
-    return _map(tf.data.Dataset.range(count), make).batch(batch_size).prefetch(1)
+        read = MegaDepth(held_out(config.megadepth), config.size, seed).read
+        return _map(numbers, read).batch(batch_size).prefetch(1)
+    canvases = Canvases(validation_photos(config), config)
+    make = _compiled(make_pairs, _for_validation(config))
+
+    def pair(number):
+        own_seed = _pair_seed(seed, _VALIDATION, number)
+        parts = canvases.read(number % len(canvases), own_seed)
+        return _alone(make, *parts, own_seed, strength=tf.constant(1.0))
+
+    return _map(numbers, pair).batch(batch_size).prefetch(1)
 
 
-def _held_out_photos(config: DataConfig, seed: int):
-    photos = ImageStore(validation_photos(config), photo_decoder(config.size), channels=3)
-    cutout = _cutouts(config, photos)
-
-    def make(number):
-        photo = photos.read(number % len(photos))
-        pair_seed = _pair_seed(seed, _VALIDATION, number)
-        photometric = config.validation_photometry
-        return random_pair(photo, pair_seed, config, cutout, 1.0, photometric)
-
-    return make
+def _for_validation(config: DataConfig) -> DataConfig:
+    photometry = config.photometry
+    if not config.validation_photometry:
+        photometry = dataclasses.replace(photometry, probability=0.0)
+    return dataclasses.replace(config, photometry=photometry, unrelated=0.0)
 
 
-def _real(megadepth: MegaDepth):
-    def make(number):
-        pair = megadepth.read(number)
-        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
+def _compiled(function, config: DataConfig):
+    """Compiles a function of batches: on a CPU too that is several times as fast."""
+    function = functools.partial(function, config=config)
+    return tf.function(
+        lambda *batch, **rest: function(*batch, **rest), jit_compile=True, autograph=False
+    )
 
-    return make
+
+def _alone(make, *parts, **rest) -> dict[str, tf.Tensor]:
+    """Makes a single pair of its parts."""
+    batch = make(*tf.nest.map_structure(lambda part: part[None], parts), **rest)
+    return {name: value[0] for name, value in batch.items()}
 
 
 def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
@@ -124,44 +125,48 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
     return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _mixed(make, make_other, share: float, seed: int, stream: int):
-    """Lets each pair be of another source by chance; that one is given two seeds too."""
+def _mixed(make, others, seed: int):
+    """Lets each pair be of another source by chance; that one is given a seed too."""
 
-    def mixed(number):
-        chance, *seeds = tf.unstack(tf.random.split(_pair_seed(seed, stream, number), 3))
-        other = tf.random.stateless_uniform([], chance) < share
-        return tf.cond(other, lambda: make_other(number, seeds), lambda: make(number))
+    def with_other(make, share, stream, make_other):
+        def mixed(number):
+            chance, own = draws.split(_pair_seed(seed, stream, number), 2)
+            other = draws.uniform(chance) < share
+            return tf.cond(other, lambda: make_other(number, own), lambda: make(number))
 
-    return mixed
+        return mixed
 
-
-def _megadepth(config: DataConfig, seed: int):
-    read = _real(MegaDepth(config.megadepth, config.size, seed))
-
-    def make(number, seeds):
-        pair = read(number)
-        for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
-            pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
-        return pair
-
+    for other in others:
+        make = with_other(make, *other)
     return make
 
 
+def _megadepth(config: DataConfig, seed: int):
+    megadepth = MegaDepth(config.megadepth, config.size, seed)
+    make = _compiled(with_appearance, config)
+    return lambda number, own_seed: _alone(make, megadepth.read(number), own_seed)
+
+
 def _sequences(config: DataConfig, seed: int):
-    sequences = Sequences(config.sequences, config.size, seed)
-    return lambda number, seeds: random_frames(*sequences.read(number), seeds, config)
+    sequences = Sequences(config.sequences, canvas_side(config), seed)
+    make = _compiled(make_frames, config)
+    return lambda number, own_seed: _alone(make, sequences.read(number), own_seed)
 
 
-def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:
-    if config.objects.folder is None:
-        return shape_cutouts(photos)
-    longest_side = round(config.objects.size[1] * config.size)
-    paths = find_images(config.objects.folder)
-    return file_cutouts(ImageStore(paths, cutout_decoder(longest_side), channels=4))
+def _strength(step, config: DataConfig) -> tf.Tensor:
+    """Returns how strong the warps of a training step are at most."""
+    warp = config.warp
+    if not warp.curriculum_steps:
+        return tf.constant(1.0)
+    progress = tf.cast(step, tf.float32) / warp.curriculum_steps
+    return tf.minimum(warp.curriculum_start + (1.0 - warp.curriculum_start) * progress, 1.0)
 
 
 def _pair_seed(seed: int, stream: int, number) -> tf.Tensor:
-    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), number)
+    drawn = tf.numpy_function(
+        lambda number: pair_seed(seed, stream, number), [number], tf.int32, stateful=False
+    )
+    return tf.ensure_shape(drawn, [2])
 
 
 def _shuffled(number, count: int, seed: int) -> tf.Tensor:
