@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdense.data import draws
 from tfdense.data.compression import compress
+from tfdense.data.conditions import where_any
 from tfdense.data_config import PhotometryConfig
 
 # Luma of ITU-R BT.601.
@@ -27,23 +28,22 @@ def random_appearance(planes, seeds, config: PhotometryConfig, noise_seeds=None)
     choice_seeds, light_seeds, blur_seeds, own_seeds, jpeg_seeds = draws.split(seeds, 5)
     noise_seeds = own_seeds if noise_seeds is None else noise_seeds
     choice = draws.uniform(choice_seeds, [5])
-    changed = _random_light(planes, light_seeds, choice[:, 1] < config.grey, config)
-    if config.blur:
-        deviation = draws.uniform(blur_seeds, (), *config.blur_deviation)
-        deviation = tf.where(choice[:, 2] < config.blur, deviation, 0.0)
-        changed = blur(changed, deviation, config.blur_deviation[1])
-    if config.noise:
-        deviation_seeds, noise_seeds = draws.split(noise_seeds, 2)
-        deviation = draws.uniform(deviation_seeds) * config.noise_deviation
-        deviation = tf.where(choice[:, 3] < config.noise, deviation, 0.0)
-        changed += _each(deviation) * draws.normal(noise_seeds, planes.shape[1:])
-    changed = tf.clip_by_value(changed, 0.0, 255.0)
-    if config.jpeg:
-        low, high = config.jpeg_quality
-        quality = tf.floor(draws.uniform(jpeg_seeds, (), low, high + 1))
-        chosen = _each(choice[:, 4]) < config.jpeg
-        changed = tf.where(chosen, compress(changed, quality), changed)
-    return tf.where(_each(choice[:, 0]) < config.probability, changed, planes)
+    changed = choice[:, 0] < config.probability
+
+    def apply(planes, share, number, change):
+        chosen = changed & (choice[:, number] < share)
+        return where_any(chosen, lambda: tf.where(_each(chosen), change(planes), planes), planes)
+
+    grey = choice[:, 1] < config.grey
+    steps = (
+        (1.0, lambda x: _random_light(x, light_seeds, grey, config)),
+        (config.blur, lambda x: _random_blur(x, blur_seeds, config)),
+        (config.noise, lambda x: _random_noise(x, noise_seeds, config)),
+        (config.jpeg, lambda x: _random_compression(x, jpeg_seeds, config)),
+    )
+    for number, (share, change) in enumerate(steps, 1):
+        planes = apply(planes, share, number, change)
+    return planes
 
 
 def blur(planes, deviation, largest_deviation) -> tf.Tensor:
@@ -103,6 +103,23 @@ def _random_light(planes, seeds, grey, config: PhotometryConfig) -> tf.Tensor:
     mean = tf.reduce_mean(image, axis=[1, 2, 3], keepdims=True)
     image = mean + (image - mean) * (1.0 + _each(draw[:, 5]) * config.contrast)
     return 255.0 * tf.clip_by_value(image + _each(draw[:, 6]) * config.brightness, 0.0, 1.0)
+
+
+def _random_blur(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
+    deviation = draws.uniform(seeds, (), *config.blur_deviation)
+    return blur(planes, deviation, config.blur_deviation[1])
+
+
+def _random_noise(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
+    deviation_seeds, noise_seeds = draws.split(seeds, 2)
+    deviation = _each(draws.uniform(deviation_seeds) * config.noise_deviation)
+    noise = deviation * draws.normal(noise_seeds, planes.shape[1:])
+    return tf.clip_by_value(planes + noise, 0.0, 255.0)
+
+
+def _random_compression(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
+    low, high = config.jpeg_quality
+    return compress(planes, tf.floor(draws.uniform(seeds, (), low, high + 1)))
 
 
 def _each(values) -> tf.Tensor:

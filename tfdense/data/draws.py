@@ -35,6 +35,11 @@ def split(seeds, count: int) -> list[tf.Tensor]:
     return [drawn[..., 2 * i : 2 * i + 2] for i in range(count)]
 
 
+def fold(seeds, number: int) -> tf.Tensor:
+    """Makes another seed [..., 2] of each, apart from those of `split`."""
+    return bits(seeds, 2) + tf.cast(number, tf.uint32) * _uint32(_GOLDEN)
+
+
 def uniform(seeds, shape=(), low=0.0, high=1.0) -> tf.Tensor:
     """Draws float32 [..., *shape] from [low, high); seeds are [..., 2]."""
     count = tf.TensorShape(shape).num_elements()

@@ -16,6 +16,9 @@ from tfdense.data.textures import texture
 from tfdense.data.warps import random_warp, warp_flow
 from tfdense.data_config import DataConfig
 
+# What keeps this draw apart from those of the pair itself.
+_UNRELATED = 1
+
 _MASKS = {"visible": masks.visible, "uncovered": masks.uncovered, "all": masks.everywhere}
 
 
@@ -51,8 +54,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
         object_seeds,
         source_seeds,
         target_seeds,
-        unrelated_seeds,
-    ) = draws.split(seeds, 8)
+    ) = draws.split(seeds, 7)
     strength *= draws.uniform(strength_seeds, (), config.warp.least_strength, 1.0)
     displacement = random_perturbation(perturbation_seeds, config.perturbation, config.size)
     flow = warp_flow(random_warp(warp_seeds, config.warp, strength), displacement)
@@ -61,7 +63,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
     if cutouts.shape[1]:
         side = cutouts.shape[2]
         objects = random_objects(object_seeds, config.objects, side, config.size)
-        scene = add_objects(scene, texture(tf.reshape(cutouts, [-1, side, side, 4])), objects)
+        scene = add_objects(scene, cutouts, objects)
     images = tf.concat([scene.source, scene.target], axis=0)
     if config.photometry.probability:
         image_seeds = tf.concat([source_seeds, target_seeds], axis=0)
@@ -76,9 +78,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
         "mask": mask,
         "unmatched": masks.unmatched(*layers) * (1.0 - mask),
     }
-    if config.unrelated and canvases.shape[0] > 1:
-        pairs = with_unrelated(pairs, unrelated_seeds, config.unrelated)
-    return pairs
+    return with_unrelated(pairs, seeds, config.unrelated)
 
 
 def with_appearance(pairs: dict, seeds, config: DataConfig) -> dict:
@@ -104,11 +104,13 @@ def with_unrelated(pairs: dict, seeds, share: float) -> dict:
     """Gives some pairs of a batch the source of another one, so that nothing in them has a match.
 
     Args:
-        pairs: at least two pairs, see `make_pairs`.
-        seeds: [batch, 2].
+        pairs: see `make_pairs`; nothing happens to a single one.
+        seeds: int32 [batch, 2], those of the pairs.
         share: of the pairs that are made unrelated, on average.
     """
-    chosen = (draws.uniform(seeds) < share)[:, None, None]
+    if not share or seeds.shape[0] == 1:
+        return pairs
+    chosen = (draws.uniform(draws.fold(seeds, _UNRELATED)) < share)[:, None, None]
     source = pairs["source"]
     return {
         **pairs,

@@ -18,7 +18,7 @@ from tfdense.data.photos import training_photos, validation_photos
 from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data_config import DataConfig
 
-_TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED, _SEQUENCES = range(5)
+_TRAINING, _VALIDATION, _MEGADEPTH, _SEQUENCES = range(4)
 
 
 def training_pairs(
@@ -39,32 +39,23 @@ def training_pairs(
         InputError: if a folder does not exist or holds no usable image.
     """
     canvases = Canvases(training_photos(config), config)
-    make = _compiled(make_pairs, config)
-    others = []
-    if config.megadepth.folder is not None:
-        others.append((config.megadepth.share, _MEGADEPTH, _megadepth(config, seed)))
-    if config.sequences.folder is not None:
-        others.append((config.sequences.share, _SEQUENCES, _sequences(config, seed)))
+    synthetic = _one(make_pairs, config)
 
-    def read(number):
+    def make(number):
         own_seed = _pair_seed(seed, _TRAINING, number)
-        return *canvases.read(_shuffled(number, len(canvases), seed), own_seed), own_seed
+        parts = canvases.read(_shuffled(number, len(canvases), seed), own_seed)
+        return synthetic(*parts, own_seed, strength=_strength(number // batch_size, config))
 
+    if config.megadepth.folder is not None:
+        make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
+    if config.sequences.folder is not None:
+        make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-    if not others:
-        parts = _map(numbers, read).batch(batch_size, drop_remainder=True).enumerate(start_step)
-        return _map(parts, lambda step, parts: make(*parts, _strength(step, config))).prefetch(2)
-
-    def synthetic(number):
-        return _alone(make, *read(number), strength=_strength(number // batch_size, config))
-
-    pairs = _map(numbers, _mixed(synthetic, others, seed)).batch(batch_size, drop_remainder=True)
-    if config.unrelated and batch_size > 1:
-        seeds = numbers.map(functools.partial(_pair_seed, seed, _UNRELATED)).batch(batch_size)
-        pairs = tf.data.Dataset.zip(pairs, seeds).map(
-            lambda batch, seeds: with_unrelated(batch, seeds, config.unrelated)
-        )
-    return pairs.prefetch(2)
+    pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
+    batches = pairs.batch(batch_size, drop_remainder=True)
+    return batches.map(
+        lambda batch, seeds: with_unrelated(batch, seeds, config.unrelated)
+    ).prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
@@ -88,14 +79,13 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
         read = MegaDepth(held_out(config.megadepth), config.size, seed).read
         return _map(numbers, read).batch(batch_size).prefetch(1)
     canvases = Canvases(validation_photos(config), config)
-    make = _compiled(make_pairs, _for_validation(config))
+    synthetic = _one(make_pairs, _for_validation(config))
 
-    def pair(number):
+    def make(number):
         own_seed = _pair_seed(seed, _VALIDATION, number)
-        parts = canvases.read(number % len(canvases), own_seed)
-        return _alone(make, *parts, own_seed, strength=tf.constant(1.0))
+        return synthetic(*canvases.read(number % len(canvases), own_seed), own_seed, strength=1.0)
 
-    return _map(numbers, pair).batch(batch_size).prefetch(1)
+    return _map(numbers, make).batch(batch_size).prefetch(1)
 
 
 def _for_validation(config: DataConfig) -> DataConfig:
@@ -105,18 +95,19 @@ def _for_validation(config: DataConfig) -> DataConfig:
     return dataclasses.replace(config, photometry=photometry, unrelated=0.0)
 
 
-def _compiled(function, config: DataConfig):
-    """Compiles a function of batches: on a CPU too that is several times as fast."""
-    function = functools.partial(function, config=config)
-    return tf.function(
-        lambda *batch, **rest: function(*batch, **rest), jit_compile=True, autograph=False
-    )
+def _one(make, config: DataConfig):
+    """Turns a function of batches into a compiled one of a single pair.
 
+    On a CPU that is several times as fast: XLA makes loops of the many small operations on each
+    pixel, the images of one pair fit its caches, and what the pair does not need is left out.
+    """
+    compiled = tf.function(make, jit_compile=True, autograph=False)
 
-def _alone(make, *parts, **rest) -> dict[str, tf.Tensor]:
-    """Makes a single pair of its parts."""
-    batch = make(*tf.nest.map_structure(lambda part: part[None], parts), **rest)
-    return {name: value[0] for name, value in batch.items()}
+    def one(*parts, **rest):
+        batch = tf.nest.map_structure(lambda part: part[None], parts)
+        return tf.nest.map_structure(lambda part: part[0], compiled(*batch, config=config, **rest))
+
+    return one
 
 
 def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
@@ -125,32 +116,27 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
     return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _mixed(make, others, seed: int):
+def _mixed(make, make_other, share: float, seed: int, stream: int):
     """Lets each pair be of another source by chance; that one is given a seed too."""
 
-    def with_other(make, share, stream, make_other):
-        def mixed(number):
-            chance, own = draws.split(_pair_seed(seed, stream, number), 2)
-            other = draws.uniform(chance) < share
-            return tf.cond(other, lambda: make_other(number, own), lambda: make(number))
+    def mixed(number):
+        chance, own_seed = draws.split(_pair_seed(seed, stream, number), 2)
+        other = draws.uniform(chance) < share
+        return tf.cond(other, lambda: make_other(number, own_seed), lambda: make(number))
 
-        return mixed
-
-    for other in others:
-        make = with_other(make, *other)
-    return make
+    return mixed
 
 
 def _megadepth(config: DataConfig, seed: int):
     megadepth = MegaDepth(config.megadepth, config.size, seed)
-    make = _compiled(with_appearance, config)
-    return lambda number, own_seed: _alone(make, megadepth.read(number), own_seed)
+    relit = _one(with_appearance, config)
+    return lambda number, own_seed: relit(megadepth.read(number), own_seed)
 
 
 def _sequences(config: DataConfig, seed: int):
     sequences = Sequences(config.sequences, canvas_side(config), seed)
-    make = _compiled(make_frames, config)
-    return lambda number, own_seed: _alone(make, sequences.read(number), own_seed)
+    make = _one(make_frames, config)
+    return lambda number, own_seed: make(sequences.read(number), own_seed)
 
 
 def _strength(step, config: DataConfig) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdense.data import matrices
 from tfdense.data.cameras import View
 from tfdense.data.objects import Objects
-from tfdense.data.textures import Texture, mirrored, sample
+from tfdense.data.textures import Texture, mirrored, sample, texture
 from tfdense.geometry import flow_to_map, pixel_grid
 
 # A pixel belongs to one layer alone if all others have at most this share of it.
@@ -42,56 +42,57 @@ def photo_scene(photo: Texture, view: View, flow) -> Scene:
         view: where the source lies in them.
         flow: float32 [batch, size, size, 2], from the target to the source.
     """
-    batch, height, width = flow.shape[:3]
-    grid = tf.broadcast_to(pixel_grid(height, width), flow.shape)
-    enlarged = tf.reduce_prod(tf.abs(view.scale), axis=-1)[:, None, None]
     mapping = flow_to_map(flow)
+    seen = tf.concat([tf.broadcast_to(pixel_grid(*flow.shape[1:3]), flow.shape), mapping], axis=0)
+    area = tf.concat([tf.ones(flow.shape[:3]), _area(mapping)], axis=0)
+    views = View(*(tf.tile(part, [2, 1]) for part in view))
+    x, y = (mirrored(p, photo.side) for p in views.position(*tf.unstack(seen, axis=-1)))
+    area *= tf.reduce_prod(tf.abs(views.scale), axis=-1)[:, None, None]
+    source, target = tf.split(sample(photo, x, y, area)[:, :3], 2)
+    layer = tf.zeros(flow.shape[:3], tf.int32)
+    return Scene(source, target, flow, layer, layer)
 
-    def image(position, area):
-        x, y = (mirrored(p, photo.side) for p in view.position(*tf.unstack(position, axis=-1)))
-        return sample(photo, x, y, area)[:, :3]
 
-    layer = tf.zeros([batch, height, width], tf.int32)
-    return Scene(
-        image(grid, enlarged), image(mapping, enlarged * _area(mapping)), flow, layer, layer
-    )
-
-
-def add_objects(scene: Scene, cutouts: Texture, objects: Objects) -> Scene:
+def add_objects(scene: Scene, cutouts, objects: Objects) -> Scene:
     """Puts objects in front of a scene, the last one foremost.
 
     Args:
         scene: of the photo.
-        cutouts: what they look like, [batch * count]; colours multiplied by alpha.
-        objects: where they are.
+        cutouts: uint8 [batch, count, side, side, 4], colours multiplied by alpha.
+        objects: where they are; the present ones come first.
     """
-    batch, count = objects.present.shape
-    height, width = scene.flow.shape[1:3]
+    size = scene.flow.shape[1:3]
     to_source = tf.matmul(objects.to_cutout, matrices.inverse(objects.motion))
-    in_target = _cut_out(cutouts, objects.to_cutout, objects.present, height, width)
-    in_source = _cut_out(cutouts, to_source, objects.present, height, width)
-    source, target, flow, source_layer, target_layer = scene
-    motions = _affine_flow(objects.motion, height, width)
-    for i in range(count):
-        foremost = in_target[:, i, 3] >= 255 / 2
-        flow = tf.where(foremost[..., None], motions[:, i], flow)
-        source, source_layer = _over(in_source[:, i], i + 1, source, source_layer)
-        target, target_layer = _over(in_target[:, i], i + 1, target, target_layer)
-    return Scene(source, target, flow, source_layer, target_layer)
+    to_cutouts = tf.concat([to_source, objects.to_cutout], axis=0)
+    last = tf.reduce_max(tf.reduce_sum(tf.cast(objects.present, tf.int32), axis=1))
+
+    def add(number, scene: Scene):
+        cutout = texture(tf.gather(cutouts, number, axis=1))
+        here = tf.gather(objects.present, number, axis=1)
+        views = _cut_out(cutout, tf.gather(to_cutouts, number, axis=1), size)
+        in_source, in_target = (
+            tf.where(here[:, None, None, None], view, 0.0) for view in tf.split(views, 2)
+        )
+        foremost = in_target[:, 3] >= 255 / 2
+        moved = _affine_flow(tf.gather(objects.motion, number, axis=1), *size)
+        number += 1
+        source, source_layer = _over(in_source, number, scene.source, scene.source_layer)
+        target, target_layer = _over(in_target, number, scene.target, scene.target_layer)
+        flow = tf.where(foremost[..., None], moved, scene.flow)
+        return number, Scene(source, target, flow, source_layer, target_layer)
+
+    return tf.while_loop(lambda number, _: number < last, add, (0, scene))[1]
 
 
-def _cut_out(cutouts: Texture, transform, present, height, width) -> tf.Tensor:
-    """Samples the cut-outs in the image's pixels, [batch, count, 4, height, width]."""
-    batch, count = present.shape
-    x = tf.range(width, dtype=tf.float32)
-    y = tf.range(height, dtype=tf.float32)[:, None]
-    transform = tf.reshape(transform, [-1, 3, 3])
-    x, y, _ = matrices.transform(transform, x, y)
-    linear = transform[:, :2, :2]
-    area = tf.abs(linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0])
-    sampled = sample(cutouts, x, y, area[:, None, None])
-    sampled = tf.reshape(sampled, [batch, count, 4, height, width])
-    return tf.where(present[..., None, None, None], sampled, 0.0)
+def _cut_out(cutouts: Texture, to_cutout, size) -> tf.Tensor:
+    """Samples cut-outs in the pixels of images, float32 [n, 4, height, width]."""
+    x = tf.range(size[1], dtype=tf.float32)
+    y = tf.range(size[0], dtype=tf.float32)[:, None]
+    x, y, _ = matrices.transform(to_cutout, x, y)
+    (a, b), (c, d) = (
+        tf.unstack(row, axis=-1) for row in tf.unstack(to_cutout[:, :2, :2], axis=1)
+    )
+    return sample(cutouts, x, y, tf.abs(a * d - b * c)[:, None, None])
 
 
 def _over(front, number: int, image, layer) -> tuple[tf.Tensor, tf.Tensor]:

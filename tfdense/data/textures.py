@@ -52,13 +52,14 @@ def sample(source: Texture, x, y, area) -> tf.Tensor:
     """Samples textures, bilinear, pixel centres at integers; beyond the border it goes on.
 
     Args:
-        source: the textures, one for each entry of the first axis.
-        x, y: float32 [count, height, width], positions in pixels of the largest copy.
+        source: the textures.
+        x, y: float32 [n, height, width], positions in pixels of the largest copy; n is a multiple
+            of the number of textures, which are taken in turn.
         area: float32, of the same shape or one that broadcasts: how many pixels of the texture one
             of the result covers.
 
     Returns:
-        float32 [count, 4, height, width], 0..255.
+        float32 [n, 4, height, width], 0..255.
     """
     count, length = source.words.shape
     level = tf.add_n([tf.cast(area > limit, tf.int32) for limit in _AREAS])
@@ -70,7 +71,8 @@ def sample(source: Texture, x, y, area) -> tf.Tensor:
     left, top = (tf.minimum(tf.floor(p), last - 1.0) for p in (x, y))
     right, bottom = x - left, y - top
     begin = tf.where(level > 0, source.side**2, 0) + tf.where(level > 1, source.side**2 // 4, 0)
-    first = tf.range(count)[:, None, None] * length + begin
+    number = tf.range(x.shape[0])[:, None, None] % count
+    first = number * length + begin
     first += tf.cast(top, tf.int32) * side + tf.cast(left, tf.int32)
     words = tf.reshape(source.words, [-1])
     corners = [tf.gather(words, first + step) for step in (0, 1, side, side + 1)]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.data import draws, matrices
+from tfdense.data.conditions import where_any
 from tfdense.data_config import WarpConfig
 from tfdense.geometry import flow_to_map, map_to_flow
 
@@ -47,7 +48,8 @@ def warp_flow(warp: Warp, displacement) -> tf.Tensor:
     height, width = displacement.shape[1:3]
     half = tf.constant([(width - 1) / 2.0, (height - 1) / 2.0])
     points = flow_to_map(displacement) / half - 1.0
-    points += _spline(warp.spline, points)
+    bent = tf.reduce_any(warp.spline != 0, axis=[1, 2])
+    points = where_any(bent, lambda: points + _spline(warp.spline, points), points)
     x, y, depth = matrices.transform(warp.homography, points[..., 0], points[..., 1])
     # A bent target can reach beyond the horizon; what lies there has no match.
     mapped = tf.stack([x, y], axis=-1) / tf.maximum(depth, 1e-3)[..., None]
