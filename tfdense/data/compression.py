@@ -85,7 +85,16 @@ def _halve(plane) -> tf.Tensor:
 
 
 def _double(plane) -> tf.Tensor:
-    return tf.repeat(tf.repeat(plane, 2, axis=1), 2, axis=2)
+    """Enlarges [batch, height, width] twofold as libjpeg does: three parts nearer, one farther."""
+    for axis in (1, 2):
+        size = plane.shape[axis]
+        before = tf.gather(plane, [0, *range(size - 1)], axis=axis)
+        after = tf.gather(plane, [*range(1, size), size - 1], axis=axis)
+        pair = tf.stack([0.75 * plane + 0.25 * before, 0.75 * plane + 0.25 * after], axis=axis + 1)
+        shape = list(plane.shape)
+        shape[axis] *= 2
+        plane = tf.reshape(pair, shape)
+    return plane
 
 
 def _mix(matrix, planes) -> list[tf.Tensor]:
