@@ -62,7 +62,7 @@ def test_without_objects_there_are_no_cutouts(tmp_path):
 
 
 def test_seeds_of_pairs_differ():
-    seeds = {tuple(pair_seed(seed, stream, i)) for seed in (0, 1) for stream in (0, 1)
+    seeds = {tuple(pair_seed(seed, stream, i)) for seed in (0, -1) for stream in (0, 1)
              for i in range(500)}  # fmt: skip
     assert len(seeds) == 2000
 

@@ -23,7 +23,9 @@ def _compressed(image, quality):
 @pytest.mark.parametrize("quality", [30, 60, 90])
 def test_losses_are_opencv_s(quality):
     image = _image()
-    encoded = cv2.imencode(".jpg", image[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    encoded = cv2.imencode(
+        ".jpg", image[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )[1]
     expected = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
     compressed = _compressed(image, float(quality))
     difference = np.abs(compressed - expected).mean()

@@ -96,7 +96,9 @@ def _random_light(planes, seeds, grey, config: PhotometryConfig) -> tf.Tensor:
     shading += slope_y * tf.linspace(-1.0, 1.0, height)[:, None]
     red, green, blue = tf.unstack(planes[:, None] / 255.0, axis=2)
     image = tf.clip_by_value(
-        sum(matrix[:, :, i, None, None] * plane for i, plane in enumerate((red, green, blue))), 0.0, 1.0
+        sum(matrix[:, :, i, None, None] * plane for i, plane in enumerate((red, green, blue))),
+        0.0,
+        1.0,
     )
     # A power that compilers turn into vector instructions.
     image = tf.exp(_each(gamma) * tf.math.log(tf.maximum(image, 1e-6))) * (1.0 + shading)

@@ -41,7 +41,7 @@ def cutout_count(config: DataConfig) -> int:
 
 def pair_seed(seed: int, stream: int, number: int) -> np.ndarray:
     """Returns the seed of a pair, int32 [2]."""
-    return np.random.SeedSequence([seed, stream, number]).generate_state(2).view(np.int32)
+    return np.random.SeedSequence([seed % 2**64, stream, number]).generate_state(2).view(np.int32)
 
 
 class Canvases:
@@ -141,4 +141,3 @@ def random_shape(draw: np.random.Generator, side: int) -> np.ndarray:
         thickness = max(round(rounding * half / 3), 1)
         cv2.polylines(alpha, [polygon], True, 255, thickness, cv2.LINE_AA, _SHIFT)
     return alpha
-

@@ -62,7 +62,9 @@ def count(seeds, probability: float, bounds: tuple[int, int]) -> tf.Tensor:
 
 def _mix(x) -> tf.Tensor:
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=True):
-        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _uint32(shift))) * _uint32(multiplier)
+        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _uint32(shift))) * _uint32(
+            multiplier
+        )
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _uint32(16)))
 
 

@@ -72,7 +72,9 @@ def _inside(flow) -> tf.Tensor:
 def _look_up(layer, x, y) -> tf.Tensor:
     """Returns the layers at whole positions [batch, height, width]; outside there is the photo."""
     count, height, width = layer.shape
-    x, y = (tf.cast(tf.clip_by_value(p, -1.0, float(s)), tf.int32) for p, s in ((x, width), (y, height)))
+    x, y = (
+        tf.cast(tf.clip_by_value(p, -1.0, float(s)), tf.int32) for p, s in ((x, width), (y, height))
+    )
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
     index = (tf.range(count)[:, None, None] * height + tf.clip_by_value(y, 0, height - 1)) * width
     index += tf.clip_by_value(x, 0, width - 1)

@@ -12,7 +12,7 @@ def inverse(matrix) -> tf.Tensor:
 
 
 def affine(linear, offset) -> tf.Tensor:
-    """Returns the matrix [..., 3, 3] of ``p -> linear p + offset``, from [..., 2, 2] and [..., 2]."""
+    """Returns [..., 3, 3] of ``p -> linear p + offset``, from [..., 2, 2] and [..., 2]."""
     top = tf.concat([linear, offset[..., None]], axis=-1)
     bottom = tf.zeros_like(top[..., :1, :]) + tf.constant([0.0, 0.0, 1.0])
     return tf.concat([top, bottom], axis=-2)
@@ -46,13 +46,17 @@ def transform(matrix, x, y) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         The three homogeneous coordinates, [..., height, width] each.
     """
     m = matrix[..., None, None]
-    return tuple(m[..., i, 0, :, :] * x + m[..., i, 1, :, :] * y + m[..., i, 2, :, :] for i in range(3))
+    return tuple(
+        m[..., i, 0, :, :] * x + m[..., i, 1, :, :] * y + m[..., i, 2, :, :] for i in range(3)
+    )
 
 
 def _basis(points) -> tf.Tensor:
     """Returns the matrix that sends (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1) to four points."""
     points = tf.convert_to_tensor(points)
-    columns = tf.linalg.matrix_transpose(tf.concat([points, tf.ones_like(points[..., :1])], axis=-1))
+    columns = tf.linalg.matrix_transpose(
+        tf.concat([points, tf.ones_like(points[..., :1])], axis=-1)
+    )
     first = columns[..., :3]
     weights = tf.matmul(inverse(first), columns[..., 3:])
     return first * tf.linalg.matrix_transpose(weights)

@@ -84,7 +84,7 @@ def random_perturbation(seeds, config: PerturbationConfig, size) -> tf.Tensor:
         size * (low + (high - low) * draw[:, i])
         for i, (low, high) in enumerate((config.smoothness, config.strength))
     )
-    fewest, most = config.count
+    most = config.count[1]
     draw = draws.uniform(bump_seeds, [most, 3])
     radii = config.radius[0] + (config.radius[1] - config.radius[0]) * draw[..., 2]
     margin = tf.minimum(3.0 * radii, size / 2)[..., None]

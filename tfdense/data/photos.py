@@ -169,9 +169,7 @@ def resize(image: np.ndarray, scale: float) -> np.ndarray:
     """Enlarges an image by bilinear interpolation, or reduces it by averaging."""
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return cv2.resize(
-        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path]]:

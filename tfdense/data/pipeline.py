@@ -95,6 +95,7 @@ def _for_validation(config: DataConfig) -> DataConfig:
     return dataclasses.replace(config, photometry=photometry, unrelated=0.0)
 
 
+@functools.cache
 def _one(make, config: DataConfig):
     """Turns a function of batches into a compiled one of a single pair.
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfdense.data import draws
 from tfdense.data.appearance import random_appearance
 from tfdense.data.cameras import random_view
-from tfdense.data.canvases import canvas_side, square
+from tfdense.data.canvases import square
 from tfdense.data.photos import ImageStore, photo_decoder
 from tfdense.data.surfaces import photo_scene
 from tfdense.data.textures import texture

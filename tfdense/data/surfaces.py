@@ -89,9 +89,7 @@ def _cut_out(cutouts: Texture, to_cutout, size) -> tf.Tensor:
     x = tf.range(size[1], dtype=tf.float32)
     y = tf.range(size[0], dtype=tf.float32)[:, None]
     x, y, _ = matrices.transform(to_cutout, x, y)
-    (a, b), (c, d) = (
-        tf.unstack(row, axis=-1) for row in tf.unstack(to_cutout[:, :2, :2], axis=1)
-    )
+    (a, b), (c, d) = (tf.unstack(row, axis=-1) for row in tf.unstack(to_cutout[:, :2, :2], axis=1))
     return sample(cutouts, x, y, tf.abs(a * d - b * c)[:, None, None])
 
 

@@ -79,7 +79,9 @@ def sample(source: Texture, x, y, area) -> tf.Tensor:
 
     def channel(number):
         values = [
-            tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(word, 8 * number), 255), tf.float32)
+            tf.cast(
+                tf.bitwise.bitwise_and(tf.bitwise.right_shift(word, 8 * number), 255), tf.float32
+            )
             for word in corners
         ]
         above = values[0] + right * (values[1] - values[0])

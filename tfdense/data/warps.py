@@ -93,7 +93,7 @@ def random_warp(seeds, config: WarpConfig, strength=1.0) -> Warp:
 
 
 def random_homography(seeds, config: WarpConfig, strength) -> tf.Tensor:
-    """Draws where the source's corners appear in the target; returns target to source, [b, 3, 3]."""
+    """Draws where the corners of the source appear; maps target to source, [batch, 3, 3]."""
     moves = draws.uniform(seeds, [4, 2], -1.0, 1.0) * config.corner_displacement
     moves *= strength[:, None, None]
     full = matrices.homography_between(CORNERS + moves, CORNERS + 0.0 * moves)
