@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdense import mixture as mixtures
 from tfdense.errors import InputError
 from tfdense.mixture import Mixture
+from tfdense.ops.correlation import forward_only
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 
@@ -81,9 +82,9 @@ class KerasBackend:
         # would depend on what was matched before; and each would be kept.
         @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)] * 2)
         def run(source, target):
-            outputs = model(
-                {"source": tf.cast(source, tf.float32), "target": tf.cast(target, tf.float32)}
-            )
+            images = {"source": source, "target": target}
+            with forward_only():
+                outputs = model({role: tf.cast(x, tf.float32) for role, x in images.items()})
             return {name: outputs[name] for name in _OUTPUTS}
 
         self._run = run
