@@ -16,6 +16,7 @@ from tfdense.errors import InputError
 from tfdense.files import utf8_path
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
+from tfdense.ops.correlation import forward_only
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 
@@ -84,9 +85,9 @@ class KerasBackend:
         # would depend on what was matched before; and each would be kept.
         @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)] * 2)
         def run(source, target):
-            outputs = model(
-                {"source": tf.cast(source, tf.float32), "target": tf.cast(target, tf.float32)}
-            )
+            images = {"source": source, "target": target}
+            with forward_only():
+                outputs = model({role: tf.cast(x, tf.float32) for role, x in images.items()})
             return {name: outputs[name] for name in _OUTPUTS}
 
         self._run = run
