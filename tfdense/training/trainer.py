@@ -81,6 +81,45 @@ class Trainer:
         self._restore()
         self.step = int(self._saved_step)
 
+    @property
+    def state(self) -> dict[str, tf.Variable]:
+        """All that a step changes or depends on, by group and number.
+
+        ``model/0007`` is a variable of the network, ``average/0007`` its moving average if it has
+        one, ``optimizer/0007`` has nothing to do with either.
+        """
+        network = [variable.value for variable in self.model.variables]
+        averages = [self._average.average(v) if self._average else None for v in network]
+        groups = {
+            "model": network,
+            "optimizer": [variable.value for variable in self._optimizer.variables],
+            "average": averages,
+        }
+        return {
+            f"{group}/{i:04d}": variable
+            for group, variables in groups.items()
+            for i, variable in enumerate(variables)
+            if variable is not None
+        }
+
+    def build_step(self):
+        """Returns the compiled training step, see `build_train_step`."""
+        return build_train_step(
+            self.model, self._optimizer, self._average, self.config.loss, self._strategy
+        )
+
+    def adopt(self, state: dict[str, np.ndarray], step: int) -> None:
+        """Goes on from elsewhere: takes a state and saves it as checkpoint.
+
+        Args:
+            state: an array for each variable of `state`.
+            step: how many steps were taken.
+        """
+        for name, variable in self.state.items():
+            variable.assign(state[name])
+        self.step = step
+        self._save_checkpoint()
+
     def train(self) -> bool:
         """Trains up to the configured number of steps.
 
@@ -94,11 +133,9 @@ class Trainer:
         # It may be resumed from another working directory.
         save_config(self.folder / "config.yaml", locate(self.config))
         records = Records(self.folder, self.step)
-        if self.step == 0:
+        if not (self.folder / "last.weights.h5").is_file():
             self._validate(records)
-        train_step = build_train_step(
-            self.model, self._optimizer, self._average, self.config.loss, self._strategy
-        )
+        train_step = self.build_step()
         batches = iter(self._distribute(self._training_pairs()))
         stopwatch, losses = Stopwatch(), []
         with _asked_to_stop() as stop:
