@@ -5,6 +5,9 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
+from tfdense import bundle
 from tfdense.config import Config, load_config
 from tfdense.errors import InputError
 from tfdense.files import check_outputs, making, utf8_path
@@ -30,6 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the run in this folder"
     )
+    parser.add_argument(
+        "--from-bundle",
+        type=Path,
+        metavar="DIR",
+        help="go on with what the train.py of this bundle trained, see tfdense export stablehlo",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="RUN", help="folder of a new run (runs/NAME)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,28 +51,36 @@ def run(arguments: argparse.Namespace) -> int:
         overrides.append(f"data.photos={json.dumps(str(arguments.data))}")
     if arguments.steps is not None:
         overrides.append(f"train.steps={arguments.steps}")
-    if arguments.resume is None:
-        config = load_config(arguments.config, overrides)
-        folder = new_run_folder(config)
-    else:
+    step, state = 0, None
+    if arguments.resume is not None:
         folder = arguments.resume
         config = _resumed_config(arguments, overrides)
+    elif arguments.from_bundle is not None:
+        config, step, state = _bundled(arguments, overrides)
+    else:
+        config = load_config(arguments.config, overrides)
+    if arguments.resume is None:
+        folder = arguments.output or new_run_folder(config)
+        if folder.exists():
+            raise InputError(f"Expected a new folder for the run. {folder} exists already.")
 
     outputs = [folder / name for name in _FILES]
     check_outputs(outputs, filter(None, [config.train.initial_weights]))
     with making(folder), utf8_path(folder) as reachable:
-        return _train(config, folder, reachable)
+        return _train(config, folder, reachable, step, state)
 
 
-def _train(config: Config, folder: Path, reachable: Path) -> int:
+def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> int:
     """Trains in a folder, which TensorFlow may reach by another path only."""
     import_tensorflow()
     from tfdense.training.trainer import Trainer
 
     trainer = Trainer(config, reachable)
+    if state is not None:
+        trainer.adopt(state, step)
     start = f"from step {trainer.step} " if trainer.step else ""
     print(f"Training {config.model.preset} {start}in {folder}", flush=True)
-    if trainer.step >= config.train.steps:
+    if trainer.step >= config.train.steps and state is None:
         raise InputError(
             f"{folder} is at step {trainer.step} of {config.train.steps}; "
             "give a larger number of --steps to train on."
@@ -84,8 +104,39 @@ def new_run_folder(config: Config) -> Path:
 
 def _resumed_config(arguments: argparse.Namespace, overrides: list[str]) -> Config:
     folder = arguments.resume
-    if arguments.config is not None:
-        raise InputError("--resume takes the configuration of the run; leave out --config.")
+    others = (arguments.config, arguments.from_bundle, arguments.output)
+    if any(other is not None for other in others):
+        raise InputError(
+            "--resume takes the configuration and the folder of the run; leave out --config, "
+            "--output and --from-bundle."
+        )
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder} is not the folder of a run: it has no config.yaml.")
     return load_config(folder / "config.yaml", overrides)
+
+
+def _bundled(
+    arguments: argparse.Namespace, overrides: list[str]
+) -> tuple[Config, int, dict[str, np.ndarray]]:
+    """Returns the configuration, the step and the state of the checkpoint in a bundle."""
+    folder = arguments.from_bundle
+    if arguments.config is not None:
+        raise InputError("--from-bundle takes the configuration of the bundle; leave out --config.")
+    try:
+        opened = bundle.Bundle(folder)
+        found = opened.checkpoint(folder / bundle.CHECKPOINTS)
+    except bundle.BundleError as error:
+        raise InputError(str(error)) from None
+    if found is None:
+        raise InputError(
+            f"{folder} holds no {bundle.CHECKPOINTS}: its train.py makes them, or copy them there."
+        )
+    description, state = found
+    program = opened.manifest["programs"][description["program"]]
+    variant = [
+        f"data.size={program['size']}",
+        f"train.batch_size={program['batch_size']}",
+        f"train.precision={program['precision']}",
+    ]
+    config = load_config(folder / "config.yaml", [*variant, *overrides])
+    return config, description["step"], state

@@ -114,8 +114,20 @@ class Trainer:
         Args:
             state: an array for each variable of `state`.
             step: how many steps were taken.
+
+        Raises:
+            InputError: if it is the state of another network or optimiser.
         """
-        for name, variable in self.state.items():
+        variables = self.state
+        theirs = {name: array.shape for name, array in state.items()}
+        ours = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if theirs != ours:
+            name = min(key for key in theirs | ours if theirs.get(key) != ours.get(key))
+            raise InputError(
+                f"The state is not one of this {self.config.model.preset} and its training: "
+                f"expected {name} of shape {ours.get(name)}. Received: {theirs.get(name)}"
+            )
+        for name, variable in variables.items():
             variable.assign(state[name])
         self.step = step
         self._save_checkpoint()
