@@ -44,7 +44,7 @@ def training_pairs(
     def make(number):
         own_seed = _pair_seed(seed, _TRAINING, number)
         parts = canvases.read(_shuffled(number, len(canvases), seed), own_seed)
-        return synthetic(*parts, own_seed, strength=_strength(number // batch_size, config))
+        return synthetic(*parts, own_seed, strength=warp_strength(number // batch_size, config))
 
     if config.megadepth.folder is not None:
         make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
@@ -140,7 +140,7 @@ def _sequences(config: DataConfig, seed: int):
     return lambda number, own_seed: make(sequences.read(number), own_seed)
 
 
-def _strength(step, config: DataConfig) -> tf.Tensor:
+def warp_strength(step, config: DataConfig) -> tf.Tensor:
     """Returns how strong the warps of a training step are at most."""
     warp = config.warp
     if not warp.curriculum_steps:

@@ -1,13 +1,17 @@
 """``tfdense export``: writes a network for a server or a device."""
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
+from tfdense.config import load_config
+from tfdense.errors import InputError
 from tfdense.startup import import_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads: the sub-commands saved-model and tflite."""
+    """Adds what `run` reads: the sub-commands saved-model, tflite and stablehlo."""
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
     saved_model = formats.add_parser("saved-model", help="a SavedModel, for TensorFlow Serving")
     tflite = formats.add_parser("tflite", help="a .tflite file, for LiteRT")
@@ -37,6 +41,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the weights (%(default)s); float16 halves the file",
     )
+    _add_bundle_arguments(
+        formats.add_parser("stablehlo", help="a bundle that trains with NumPy and JAX alone")
+    )
+
+
+def _add_bundle_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="configuration (YAML)")
+    command.add_argument("--data", type=Path, metavar="DIR", help="photos, any folder of images")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value"
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write"
+    )
+    command.add_argument(
+        "--programs",
+        nargs="+",
+        metavar="SIZExBATCH",
+        help="size of the images and number of pairs of each program, such as 256x64 448x24 "
+        "(data.size and train.batch_size)",
+    )
+    command.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("float32", "mixed_bfloat16"),
+        help="in which there is each program (train.precision)",
+    )
+    command.add_argument(
+        "--match",
+        nargs="+",
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="sizes of images, for each of which there is a program that matches",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     absl.logging.set_verbosity(absl.logging.ERROR)
     from tfdense import exporting
 
+    if arguments.format == "stablehlo":
+        return _export_bundle(arguments)
     try:
         if arguments.format == "saved-model":
             report = exporting.export_saved_model(arguments.network, arguments.output)
@@ -65,3 +105,39 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     print(report)
     return 0
+
+
+def _export_bundle(arguments: argparse.Namespace) -> int:
+    from tfdense.exporting.bundled_pairs import bundled_pairs
+    from tfdense.exporting.training_bundle import Variant, export_bundle
+
+    overrides = list(arguments.set)
+    if arguments.data is not None:
+        overrides.append(f"data.photos={json.dumps(str(arguments.data))}")
+    config = load_config(arguments.config, overrides)
+    own = [(config.data.size, config.train.batch_size)]
+    variants = [
+        Variant(*batch, precision)
+        for batch in [_two_numbers(text) for text in arguments.programs or ()] or own
+        for precision in arguments.precisions or [config.train.precision]
+    ]
+    largest = max(variants).configure(config)
+    folder = arguments.output
+    manifest = export_bundle(
+        config,
+        folder,
+        bundled_pairs(largest),
+        variants,
+        [_two_numbers(text) for text in arguments.match],
+    )
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
+    print(f"Where JAX is installed: python {folder}/train.py --minutes 10")
+    return 0
+
+
+def _two_numbers(text: str) -> tuple[int, int]:
+    numbers = text.split("x")
+    if len(numbers) != 2 or not all(number.isdecimal() and int(number) for number in numbers):
+        raise InputError(f"Expected two numbers such as 256x64. Received: {text}")
+    return int(numbers[0]), int(numbers[1])

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -19,25 +19,13 @@ import tensorflow as tf
 from tfdense import bundle
 from tfdense.config import Config, save_config
 from tfdense.errors import InputError
+from tfdense.exporting.bundled_pairs import Pairs
 from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.stablehlo import Program, lower, versions
 from tfdense.files import replacing
 from tfdense.training.trainer import Trainer
 
 _STEP = tf.TensorSpec([], tf.int64)
-
-
-class Pairs(NamedTuple):
-    """What training pairs are made of.
-
-    Attributes:
-        arrays: by name; uint8 [count, height, width, 3] are photos, which the bundle compresses.
-        make: of these as tensors, the number of the step, int64, and a configuration, a batch such
-            as `tfdense.data.training_pairs` gives; in operations that XLA compiles.
-    """
-
-    arrays: dict[str, np.ndarray]
-    make: Callable[[dict, tf.Tensor, Config], dict]
 
 
 class Variant(NamedTuple):
