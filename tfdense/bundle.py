@@ -97,13 +97,7 @@ class Bundle:
                 f"{', '.join(programs)}."
             )
         entry = programs[name]
-        function = _function(self.read(entry["file"]), *(entry[k] for k in ("inputs", "outputs")))
-
-        def call(arrays: dict) -> dict:
-            outputs = function(*(arrays[key] for key in entry["inputs"]))
-            return dict(zip(entry["outputs"], outputs, strict=True))
-
-        return call
+        return load_program(self.read(entry["file"]), entry["inputs"], entry["outputs"])
 
     def data(self) -> dict[str, np.ndarray]:
         """Returns what the pairs are made from, by name."""
@@ -292,31 +286,40 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _function(artifact: bytes, inputs: dict, outputs: dict) -> Callable:
+def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict], dict]:
     """Returns a portable artifact of StableHLO as a function that JAX compiles.
 
     Args:
         artifact: without custom calls, so that every device runs it.
-        inputs, outputs: ``shape`` and ``dtype`` of each.
+        inputs, outputs: ``shape`` and ``dtype`` of each, by name, in order.
+
+    Returns:
+        A function of a dict of at least the inputs to a dict of the outputs.
     """
     import jax
     from jax import export
 
     # The state counts steps in 64 bits.
     jax.config.update("jax_enable_x64", True)
-
-    def arrays(entries: dict) -> list:
-        return [jax.ShapeDtypeStruct(x["shape"], x["dtype"]) for x in entries.values()]
+    arguments, results = (
+        [jax.ShapeDtypeStruct(entry["shape"], entry["dtype"]) for entry in entries.values()]
+        for entries in (inputs, outputs)
+    )
 
     def stand_in(*_):
-        return [jax.numpy.zeros(x.shape, x.dtype) for x in arrays(outputs)]
+        return [jax.numpy.zeros(result.shape, result.dtype) for result in results]
 
     # JAX exports a function of the same inputs and outputs; then its module becomes ours.
-    exported = export.export(jax.jit(stand_in))(*arrays(inputs))
-    everything = tuple(range(len(inputs)))
-    return dataclasses.replace(
-        exported, mlir_module_serialized=artifact, module_kept_var_idx=everything
-    ).call
+    exported = dataclasses.replace(
+        export.export(jax.jit(stand_in))(*arguments),
+        mlir_module_serialized=artifact,
+        module_kept_var_idx=tuple(range(len(arguments))),
+    )
+
+    def call(arrays: dict) -> dict:
+        return dict(zip(outputs, exported.call(*(arrays[name] for name in inputs)), strict=True))
+
+    return call
 
 
 def train(
