@@ -94,7 +94,7 @@ class Bundle:
         if name not in programs:
             raise BundleError(
                 f"There is no program {name} in {self.folder}. Expected one of: "
-                f"{', '.join(programs)}."
+                f"{', '.join(programs) or 'none'}."
             )
         entry = programs[name]
         return load_program(self.read(entry["file"]), entry["inputs"], entry["outputs"])
@@ -150,7 +150,7 @@ class Bundle:
             path = folder / f"{group}.npz"
             name = f"{prefix}{path.name}"
             if name not in hashes:
-                raise BundleError(f"{path} is not among the files of {folder}.")
+                raise BundleError(f"{path} is not among the files written down for {folder}.")
             state.update(_arrays(_read(path, hashes[name])))
         for name, entry in expected.items():
             if name not in state:
@@ -190,12 +190,15 @@ def save(folder: Path, state: dict[str, np.ndarray], step: int, program: str) ->
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{os.getpid()}"
     temporary.mkdir()
-    former = [path for path in folder.iterdir() if path.name.isdecimal()]
+    place = folder / f"{step:07d}"
+    former = [path for path in folder.iterdir() if path.name.isdecimal() and path != place]
     try:
         hashes = write_arrays(temporary, state)
         description = {"step": step, "program": program, "files": hashes}
         (temporary / "checkpoint.json").write_text(json.dumps(description, indent=1))
-        os.replace(temporary, folder / f"{step:07d}")
+        if place.exists():  # of the same step of a run that was broken off
+            shutil.rmtree(place)
+        os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for path in former:
@@ -439,7 +442,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             print("\n".join(programs))
             return 0
-        name = options.program or next(n for n in programs if "batch_size" in programs[n])
+        training = [name for name in programs if "batch_size" in programs[name]]
+        if not training and options.program is None:
+            raise BundleError(f"{options.bundle} holds no program that trains.")
+        name = options.program or training[0]
         folder = options.output or bundle.folder / CHECKPOINTS
         train(bundle, name, folder, options.steps, options.minutes, options.log_every)
     except BundleError as error:

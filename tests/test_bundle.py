@@ -1,0 +1,157 @@
+"""The script of a bundle: compressed photos, checkpoints, and files that are damaged."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense import bundle
+from tfdense.data import bundled_pair
+from tfdense.images import read_image
+
+STATE = {
+    "model/0000": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "model/0001": np.array(1.5, np.float32),
+    "average/0000": np.full([2, 3], 0.25, np.float32),
+    "optimizer/0000": np.array(2**40),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A bundle without programs."""
+    folder = tmp_path / "bundle"
+    (folder / "state").mkdir(parents=True)
+    hashes = bundle.write_arrays(folder / "state", STATE)
+    entries = {
+        name: {"name": f"layer{i}/kernel", "shape": list(x.shape), "dtype": x.dtype.name}
+        for i, (name, x) in enumerate(STATE.items())
+    }
+    manifest = {
+        "format": bundle.FORMAT,
+        "steps": 100,
+        "state": entries,
+        "programs": {},
+        "data": [],
+        "files": {f"state/{name}": value for name, value in hashes.items()},
+    }
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def change_manifest(folder, **values):
+    manifest = json.loads((folder / bundle.MANIFEST).read_bytes())
+    (folder / bundle.MANIFEST).write_text(json.dumps({**manifest, **values}))
+
+
+@pytest.mark.parametrize("shape", [(256, 240), (101, 83)])
+def test_photos_are_as_good_and_nearly_as_small_as_jpeg(shape, tmp_path):
+    photos = np.stack([read_image(path)[: shape[0], : shape[1]] for path in bundled_pair()])
+    packed = bundle.pack(photos, quality=90)
+    unpacked = bundle.unpack(packed)
+    assert unpacked.shape == photos.shape and unpacked.dtype == np.uint8
+    jpegs = [cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, 90])[1] for x in photos[..., ::-1]]
+    theirs = np.stack([cv2.imdecode(x, cv2.IMREAD_COLOR)[..., ::-1] for x in jpegs])
+    ours, jpeg = (np.abs(x.astype(float) - photos).mean() for x in (unpacked, theirs))
+    assert ours < 1.3 * jpeg  # which smooths the halved colours
+    np.savez_compressed(tmp_path / "photos.npz", **packed)
+    assert (tmp_path / "photos.npz").stat().st_size < 1.7 * sum(map(len, jpegs)) + 2000
+
+
+def test_the_weights_of_a_state_are_the_average_where_there_is_one():
+    weights = bundle.Bundle.weights(STATE)
+    assert list(weights) == ["model/0000", "model/0001"]
+    np.testing.assert_array_equal(weights["model/0000"], STATE["average/0000"])
+    np.testing.assert_array_equal(weights["model/0001"], STATE["model/0001"])
+
+
+def test_a_checkpoint_comes_back_exactly_and_takes_the_place_of_the_former(folder):
+    opened, checkpoints = bundle.Bundle(folder), folder / "run"
+    assert opened.checkpoint(checkpoints) is None
+    bundle.save(checkpoints, STATE, 9, "one")
+    later = {name: array + 1 for name, array in STATE.items()}
+    bundle.save(checkpoints, later, 10, "other")
+    description, state = opened.checkpoint(checkpoints)
+    assert (description["step"], description["program"]) == (10, "other")
+    assert list(state) == list(STATE)
+    for name, array in later.items():
+        np.testing.assert_array_equal(state[name], array)
+        assert state[name].dtype == array.dtype
+    assert [path.name for path in checkpoints.iterdir()] == ["0000010"]
+
+
+def test_a_checkpoint_that_fails_leaves_the_former(folder, monkeypatch):
+    bundle.save(folder / "run", STATE, 9, "one")
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        bundle.save(folder / "run", STATE, 10, "one")
+    assert [path.name for path in (folder / "run").iterdir()] == ["0000009"]
+    assert bundle.Bundle(folder).checkpoint(folder / "run")[0]["step"] == 9
+
+
+def test_a_step_saved_twice_is_there_once(folder):
+    bundle.save(folder / "run", STATE, 9, "one")
+    bundle.save(folder / "run", STATE, 9, "one")
+    assert bundle.Bundle(folder).checkpoint(folder / "run")[0]["step"] == 9
+
+
+def cut(path: Path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_array(folder):
+    entries = json.loads((folder / bundle.MANIFEST).read_bytes())["state"]
+    entry = {"name": "head/bias", "shape": [3], "dtype": "float32"}
+    change_manifest(folder, state={**entries, "model/0002": entry})
+
+
+def of_another_shape(folder):
+    entries = json.loads((folder / bundle.MANIFEST).read_bytes())["state"]
+    change_manifest(folder, state={**entries, "model/0001": entries["model/0000"]})
+
+
+DAMAGES = [
+    (lambda folder: shutil.rmtree(folder), "is not a bundle: it has no manifest.json"),
+    (lambda folder: cut(folder / "manifest.json"), "manifest.json is cut or changed"),
+    (lambda folder: change_manifest(folder, format=99), "of format 99, expected format 1"),
+    (lambda folder: cut(folder / "state/model.npz"), "model.npz is cut or changed"),
+    (lambda folder: (folder / "state/average.npz").unlink(), "no file .*average.npz"),
+    (without_array, r"lacks the array model/0002 \(head/bias\)"),
+    (of_another_shape, r"expected model/0001 as float32 \[2, 3\]. Received: float32 \[\]"),
+    (lambda folder: change_manifest(folder, files={}), "model.npz is not among the files"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_damaged_bundle_is_refused_in_one_line(folder, damage, message):
+    damage(folder)
+    with pytest.raises(bundle.BundleError, match=message) as error:
+        bundle.Bundle(folder).initial_state()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("checkpoint.json", "expected a checkpoint.json"), ("optimizer.npz", "is cut or changed")],
+)
+def test_a_damaged_checkpoint_is_refused(folder, name, message):
+    bundle.save(folder / "run", STATE, 9, "one")
+    cut(folder / "run" / "0000009" / name)
+    with pytest.raises(bundle.BundleError, match=message):
+        bundle.Bundle(folder).checkpoint(folder / "run")
+
+
+def test_mistakes_are_told_in_one_line(folder, capsys):
+    assert bundle.main(["--bundle", str(folder), "--program", "train-9x9"]) == 2
+    assert "There is no program train-9x9" in capsys.readouterr().err
+    assert bundle.main(["--bundle", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no program that trains" in line
