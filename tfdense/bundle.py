@@ -431,7 +431,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name the programs and end")
     parser.add_argument("--steps", type=int, metavar="N", help="stop at step N")
     parser.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes")
-    parser.add_argument("--log-every", type=int, default=20, metavar="N", help="steps (%(default)s)")
+    parser.add_argument(
+        "--log-every", type=int, default=20, metavar="N", help="steps (%(default)s)"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="of the checkpoints (BUNDLE/checkpoints)"
     )
