@@ -243,7 +243,7 @@ def unpack(packed: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _counts(image: np.ndarray, steps: np.ndarray) -> list[np.ndarray]:
-    """Returns the coefficients of luminance, blue and red, in steps: int16 [8, 8, rows, columns]."""
+    """Returns the coefficients of luminance, blue and red, int16 [8, 8, rows, columns]."""
     image = image.astype(np.float32) - 128.0
     luminance = image @ np.array([0.299, 0.587, 0.114], np.float32)
     colours = ((image[..., 2] - luminance) / 1.772, (image[..., 0] - luminance) / 1.402)

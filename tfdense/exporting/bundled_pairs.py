@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 def bundled_pairs(config: Config) -> Pairs:
     """Reads photos and cut-outs.
 
-    They are those of `tfdense.data.training_pairs`, with two differences: each photo has one canvas,
+    They are those of `tfdense.data.training_pairs`, but each photo has one canvas,
     cut out once, and each pair draws its photo and its cut-outs independently of the others.
 
     Args:
