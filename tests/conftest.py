@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -18,8 +19,18 @@ def reference() -> Path:
 
 @pytest.fixture
 def full_disk():
-    """Lets no file grow beyond 1000 bytes: to a program, much the same as a full disk."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    """A context in which no file grows beyond 1000 bytes: to a program, much as on a full disk.
+
+    It ends before the test does: pytest itself may write to a file.
+    """
+
+    @contextlib.contextmanager
+    def limit():
+        former = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+    return limit

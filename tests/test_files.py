@@ -145,11 +145,12 @@ def test_one_file_in_the_way_keeps_all_as_they_were(tmp_path):
 def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, full_disk):
     path = tmp_path / "result.bin"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError) as raised, replacing(path) as temporary:
+    with pytest.raises(OutputError) as raised, full_disk(), replacing(path) as temporary:
         temporary.write_bytes(bytes(2000))
     assert str(raised.value) == f"Cannot write to {path}: {os.strerror(errno.EFBIG)}."
     assert path.read_bytes() == b"old"
-    with pytest.raises(OutputError, match="File too large"), replacing_in(tmp_path / "new") as new:
+    too_large = pytest.raises(OutputError, match="File too large")
+    with too_large, full_disk(), replacing_in(tmp_path / "new") as new:
         (new / "a").write_bytes(b"small enough")
         (new / "b").write_bytes(bytes(2000))
     assert [*tmp_path.iterdir()] == [path]
@@ -158,7 +159,7 @@ def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, full_disk):
 def test_a_line_that_does_not_fit_is_not_begun(tmp_path, full_disk):
     path = tmp_path / "table.csv"
     files.append(path, "a line of text\n" * 60)
-    with pytest.raises(OutputError, match="File too large"):
+    with pytest.raises(OutputError, match="File too large"), full_disk():
         files.append(path, "another line of text\n" * 10)
     assert path.read_text() == "a line of text\n" * 60
     files.append(path, f"{LATIN}\n")
@@ -168,6 +169,7 @@ def test_a_line_that_does_not_fit_is_not_begun(tmp_path, full_disk):
 def test_errors_of_tensorflow_are_named(tmp_path, full_disk):
     with (
         pytest.raises(OutputError) as raised,
+        full_disk(),
         replacing(tmp_path / "records", tf.errors.OpError) as temporary,
         tf.io.TFRecordWriter(str(temporary)) as writer,
     ):

@@ -159,7 +159,8 @@ def test_a_folder_in_a_files_place(photo, tmp_path, capsys):
 def test_a_full_disk(run_folder, photo, tmp_path, capsys, full_disk):
     output = tmp_path / "out"
     arguments = ["match", str(photo), str(photo), "--model", str(run_folder), "-o", str(output)]
-    assert main(arguments) == 2
+    with full_disk():
+        assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"tfdense: error: Cannot write to {output}: File too large."
     assert not output.exists()

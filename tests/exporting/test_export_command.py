@@ -67,12 +67,12 @@ def test_names_that_are_not_utf8(other_network, tmp_path):
 
 @with_three_components
 @pytest.mark.parametrize("command", [["tflite", "--size", "32", "40"], ["saved-model"]])
-def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, request, command):
+def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, full_disk, command):
     save = tf.saved_model.save
 
     def save_on_a_full_disk(*arguments, **options):
-        request.getfixturevalue("full_disk")
-        save(*arguments, **options)
+        with full_disk():
+            save(*arguments, **options)
 
     monkeypatch.setattr(tf.saved_model, "save", save_on_a_full_disk)
     output = tmp_path / "out"

@@ -153,7 +153,7 @@ def test_save_to_a_full_disk_changes_nothing(random_match, tmp_path, full_disk):
     folder.mkdir()
     (folder / "flow.flo").write_text("an older one")
     for output in (folder, tmp_path / "new" / "folder"):
-        with pytest.raises(OutputError) as raised:
+        with pytest.raises(OutputError) as raised, full_disk():
             random_match.save(output)
         assert str(raised.value) == f"Cannot write to {output}: File too large."
     assert [*tmp_path.rglob("*")] == [folder, folder / "flow.flo"]
