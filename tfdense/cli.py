@@ -24,7 +24,10 @@ _COMMANDS = {
         "put the results of several evaluations into one Markdown table",
     ),
     "train": ("tfdense.training.command", "train a network on photos"),
-    "export": ("tfdense.exporting.command", "write a SavedModel, a .tflite file or a training bundle"),
+    "export": (
+        "tfdense.exporting.command",
+        "write a SavedModel, a .tflite file or a training bundle",
+    ),
     "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),
 }
 

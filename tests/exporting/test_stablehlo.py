@@ -1,4 +1,4 @@
-"""TensorFlow functions as programs that JAX runs: the same numbers, and nothing else of TensorFlow."""
+"""TensorFlow functions as programs that JAX runs: the same numbers, nothing of TensorFlow."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A bundle trains under JAX as `Trainer` does under TensorFlow, and the two hand over to each other."""
+"""A bundle trains under JAX as `Trainer` does under TensorFlow; each takes over from the other."""
 
 import builtins
 import json
