@@ -1,5 +1,7 @@
 """Matching images of any size: where the answer lands, in whose pixels, and from which backend."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -15,6 +17,7 @@ from tfdense.inference.backends import KerasBackend, TargetSize, newest_saved_mo
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import build
+from tfdense.ops import correlation
 
 _SIZES = [
     # source, target, working size: (height, width)
@@ -189,6 +192,25 @@ def test_all_sizes_share_one_trace():
     for size in ((16, 16), (24, 32), (48, 20)):
         assert matcher.match(_image(*size), _image(*size)).flow.shape[:2] == size
     assert model.traces == 1
+
+
+def test_a_network_that_is_deleted_leaves_no_graph():
+    class Correlates:
+        mixture, stride, minimum_size = LaplaceMixture(maximum_variance=1e4), 4, 4
+
+        def __call__(self, images):
+            cells = correlation.local(images["target"], images["source"], 1)
+            self.graph = weakref.ref(cells.graph)
+            two = cells[..., :2]
+            return {"flow": two, "log_variance": two, "logits": two, "levels": []}
+
+    model = Correlates()
+    matcher = Matcher(KerasBackend(model, 640))
+    matcher.match(_image(16, 16), _image(16, 16))
+    assert model.graph() is not None
+    del matcher
+    gc.collect()
+    assert model.graph() is None
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, float("nan")])
