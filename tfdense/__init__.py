@@ -20,6 +20,8 @@ def load(
         name_or_path: a preset whose weights ship with the package, the folder of a run, a
             ``.weights.h5`` file in one, an exported SavedModel (its folder, or the folder above
             with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
+            A preset goes before a folder of its name (give ``./NAME``), unless no weights of it
+            ship and the folder is a run.
         max_side: the images are shrunk so far that the longer side of what the network sees is at
             most this, in px. A larger value needs more memory and time. A ``.tflite`` file has a
             size of its own. None takes the setting's.

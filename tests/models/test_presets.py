@@ -7,7 +7,7 @@ import pytest
 from tfdense import models
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
-from tfdense.models.presets import PRESETS, load_weights
+from tfdense.models.presets import PRESETS, is_preset, load_weights
 
 # Small, since only names and files matter here.
 _OPTIONS = {
@@ -142,3 +142,18 @@ def test_weights_of_another_network_are_refused(tmp_path, receiver, recwarn):
         load_weights(receiver, tmp_path / "other.weights.h5")
     assert "\n" not in str(caught.value)
     assert not [str(w.message) for w in recwarn if w.category is UserWarning]
+
+
+def test_a_run_named_like_a_preset_without_weights_is_loaded(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(InputError, match=r"No trained weights of pdcnet.*may be called pdcnet\."):
+        models.load("pdcnet")
+    run.rename("pdcnet")
+    assert models.load("pdcnet")[1] == _CONFIG
+
+
+def test_a_preset_with_weights_goes_before_a_folder_of_its_name(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    run.rename("pdcnet-lite")
+    assert is_preset("pdcnet-lite")
+    assert not is_preset("./pdcnet-lite")

@@ -21,8 +21,7 @@ from tfdense.inference.backends import newest_saved_model
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import Mixture
-from tfdense.models import PRESETS
-from tfdense.models.presets import run_files
+from tfdense.models.presets import is_preset, run_files
 
 # Of tfdense: what the answer of a network depends on, with the weights that ship.
 _CODE = (
@@ -101,7 +100,7 @@ def identify(name_or_path: str, **use) -> str:
     for part in _CODE:
         _add_files(digest, package / part)
     path = Path(name_or_path)
-    if name_or_path in PRESETS:
+    if is_preset(name_or_path):
         digest.update(name_or_path.encode())
     elif saved_model := newest_saved_model(path):
         _add_files(digest, saved_model)

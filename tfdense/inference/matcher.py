@@ -28,11 +28,12 @@ from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
+from tfdense.models.presets import is_preset
 
 
 def load(name_or_path: str | Path, max_side: int, mode: Mode, fill: bool) -> "Matcher":
     """Loads a network for matching; see `tfdense.load`."""
-    if str(name_or_path) not in PRESETS:
+    if not is_preset(name_or_path):
         path = Path(name_or_path)
         if not path.exists():
             raise InputError(

@@ -72,12 +72,24 @@ def build(
     return model
 
 
+def is_preset(name: str | Path) -> bool:
+    """Says whether a name means a preset rather than a folder of that name.
+
+    A preset whose weights ship is always meant. One without gives way to a run in a folder of its
+    name, since nothing else could be loaded.
+    """
+    preset = PRESETS.get(str(name))
+    if preset is None:
+        return False
+    return preset.weights is not None or not Path(name, "config.yaml").is_file()
+
+
 def load(name: str | Path) -> tuple[keras.Model, Config]:
     """Loads a trained network.
 
     Args:
         name: a preset whose weights ship with the package, the folder of a run, or a
-            ``.weights.h5`` file in one.
+            ``.weights.h5`` file in one; `is_preset` tells them apart.
 
     Returns:
         The network and the configuration that it was trained with.
@@ -85,8 +97,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     Raises:
         InputError: if there is no such run, or its weights do not fit or are not finite.
     """
-    if name in PRESETS:
-        return _load_preset(name)
+    if is_preset(name):
+        return _load_preset(str(name))
     path = Path(name)
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
@@ -118,7 +130,8 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
     if weights is None:
         raise InputError(
             f"No trained weights of {name} ship with tfdense. Train it (python train.py), or, for "
-            "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder."
+            "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder, "
+            f"which may be called {name}."
         )
     config = Config(name=name, model=ModelConfig(preset=name))
     model = build(config.model, backbone_weights=False)
