@@ -171,10 +171,10 @@ def _enlarge(x, logits) -> tf.Tensor:
     x = tf.pad(to_planes(x), margin, "SYMMETRIC")
     weights = tf.exp(tf.clip_by_value(to_planes(logits), -15.0, 15.0))
     weights = [weights[:, i * _PIXELS : (i + 1) * _PIXELS] for i in range(_NEIGHBOURS)]
-    scale = 1.0 / tf.add_n(weights)
+    scale = 1.0 / sum(weights)
     cells = [x[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     means = [
-        scale * tf.add_n([w * cell[:, k : k + 1] for w, cell in zip(weights, cells, strict=True)])
+        scale * sum(w * cell[:, k : k + 1] for w, cell in zip(weights, cells, strict=True))
         for k in range(x.shape[1])
     ]
     return tf.concat([to_planes(tf.nn.depth_to_space(from_planes(m), 4)) for m in means], axis=1)

@@ -99,7 +99,7 @@ class VariationalStage(keras.layers.Layer):
             its gradient, in px, [batch, 3, height, width], the data's and the smoothness's weights,
             two of [batch, 1, height, width].
         """
-        data, smoothness, attachment = tf.split(logs, 3, axis=1)
+        data, smoothness, attachment = tf.split(tf.clip_by_value(logs, -9.0, 9.0), 3, axis=1)
         attachment = tf.exp(attachment)
         start = tf.stop_gradient(flow)
         warped, inside = warp.plane(source, start)
@@ -138,9 +138,11 @@ class VariationalStage(keras.layers.Layer):
             links = self._links(flow, edge_x, edge_y)
             total = links[0] + links[1] + links[2] + links[3] + attachment
             constant = attachment * prior - constant - total * start
-            determinant = 1.0 / ((xx + total) * (yy + total) - tf.square(xy))
-            from_x, from_y = (yy + total) * determinant, (xx + total) * determinant
-            across = -xy * determinant
+            # Written so that rounding cannot make it zero or negative.
+            determinant = total * (xx + yy + total) + tf.maximum(xx * yy - tf.square(xy), 0.0)
+            inverse = 1.0 / determinant
+            from_x, from_y = (yy + total) * inverse, (xx + total) * inverse
+            across = -xy * inverse
             for _ in range(self.inner):
                 right = constant + _neighbours(flow, links)
                 x, y = right[:, :1], right[:, 1:]
@@ -198,7 +200,7 @@ def _features(image) -> tf.Tensor:
 
 
 def _slope_x(x) -> tf.Tensor:
-    """The derivative along x, to the fourth order; beyond the border the image goes on as it ends."""
+    """The derivative along x, to the fourth order; wrong within two pixels of the border."""
     x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [2, 2]])
     return (x[..., :-4] - x[..., 4:] + 8.0 * (x[..., 3:-1] - x[..., 1:-3])) / 12.0
 
