@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import resource
 from pathlib import Path
 
 import cv2
@@ -30,3 +31,12 @@ def texture():
         return np.clip(128 + 90 * image / image.std(), 0, 255).astype(np.float32)
 
     return make
+
+
+@pytest.fixture
+def full_disk():
+    """Lets no file grow beyond 1000 bytes: to a program, much the same as a full disk."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)

@@ -1,6 +1,7 @@
 """The command line: what it prints, returns and imports."""
 
 import argparse
+import os
 import subprocess
 import sys
 import types
@@ -75,6 +76,55 @@ def test_usage_errors(arguments, capsys):
     assert "usage: tfdense" in capsys.readouterr().err
 
 
+def _shell(script, **environment):
+    """Runs a script of bash in which ``tfdense`` is the command; returns what it printed."""
+    command = f"{sys.executable} -c 'import sys, tfdense.cli; sys.exit(tfdense.cli.main())'"
+    return subprocess.run(
+        ["bash", "-c", f'tfdense() {{ {command} "$@"; }}\n{script}'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        # As for users: the tests may run with standard output unbuffered.
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
+    )
+
+
+def _results(folder):
+    """Writes what ``tfdense compare`` reads, of a network with a name of many scripts."""
+    folder.mkdir()
+    content = (
+        '{"dataset": "flow", "data": "x", "max_side": null, "pairs": 1, "mode": "direct",'
+        ' "model": "вывод", "methods": {"network": {"mean_over_pairs": {"aepe": 1.5}}}}'
+    )
+    (folder / "results.json").write_text(content, "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_any_encoding_of_standard_output(tmp_path, encoding):
+    results = _results(tmp_path / "results")
+    process = _shell(f"tfdense compare {results}", PYTHONIOENCODING=encoding)
+    assert (process.returncode, process.stderr) == (0, "")
+    name = "вывод" if encoding == "utf-8" else "\\u0432\\u044b\\u0432\\u043e\\u0434"
+    assert "| flow | AEPE | 1.50 |" in process.stdout
+    assert f"| data set | figure | {name} (direct) |" in process.stdout
+
+
+def test_standard_output_that_takes_nothing(tmp_path):
+    results = _results(tmp_path / "results")
+    full = _shell(f"tfdense compare {results} > /dev/full")
+    assert full.returncode == 2
+    message = "tfdense: error: Cannot write to standard output: No space left on device.\n"
+    assert full.stderr == message
+    for closed in (">&-", "<&- >&- 2>&-"):
+        process = _shell(f"tfdense compare {results} {closed}")
+        assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    unread = _shell(f"(sleep 1; tfdense compare {results}; echo $? >&2) | true")
+    assert unread.stderr == "141\n"
+    assert _shell(f"tfdense compare {tmp_path} 2> /dev/full").returncode == 2
+
+
 def _with_command(monkeypatch, run):
     module = types.ModuleType("fake_command")
     module.add_arguments = lambda parser: parser.add_argument("--steps", type=int)
@@ -92,7 +142,12 @@ def test_a_command_gets_its_own_arguments(monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
-    [(InputError("Bad."), 2, "tfdense: error: Bad.\n"), (KeyboardInterrupt(), 130, "")],
+    [
+        (InputError("Bad."), 2, "tfdense: error: Bad.\n"),
+        (PermissionError(13, "Denied", "a.jpg"), 2, "tfdense: error: [Errno 13] Denied: 'a.jpg'\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+    ],
 )
 def test_errors_become_a_status(monkeypatch, capsys, error, status, message):
     def run(arguments):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from tfdense.config import Config, dump_config, load_config, save_config
+from tfdense.config import Config, dump_config, load_config, locate, save_config
 from tfdense.errors import InputError
 
 
@@ -176,6 +176,28 @@ def test_dumping_and_loading_changes_nothing(tmp_path):
     save_config(path, config)
     assert load_config(path) == config
     assert path.read_text(encoding="utf-8") == dump_config(config)
+
+
+def test_located_paths_hold_in_any_working_directory(tmp_path, monkeypatch):
+    keys = (
+        *("data.photos", "data.validation_photos", "data.objects.folder", "data.megadepth.folder"),
+        *("data.megadepth.scene_list", "data.megadepth.validation_scene_list"),
+        *("data.sequences.folder", "train.initial_weights"),
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, [f"{key}=a/../{key}" for key in keys])
+    expected = load_config(None, [f"{key}={tmp_path / key}" for key in keys])
+    assert locate(config) == expected
+    assert locate(expected) == expected
+    assert locate(Config()) == Config()  # below the folder of MegaDepth lie its scenes
+
+
+def test_names_of_files_that_are_not_utf8(tmp_path):
+    config = load_config(None, ["data.photos=/caf\udce9: b", "name=caf\udce9"])
+    assert (config.data.photos, config.name) == ("/caf\udce9: b", "caf\udce9")
+    path = tmp_path / "caf\udce9.yaml"
+    save_config(path, config)
+    assert load_config(path) == config
 
 
 def test_a_dump_names_every_key():

@@ -1,10 +1,14 @@
 """Reading photos of every kind, and refusing what is none."""
 
+import errno
+import os
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfdense import images
 from tfdense.errors import InputError
@@ -131,6 +135,67 @@ def test_dark_images_pass():
 def test_arrays_that_are_no_images_are_refused(array, message):
     with pytest.raises(InputError, match=message):
         images.as_image(array)
+
+
+def test_masks_of_any_form(tmp_path, photo):
+    used = np.arange(36) >= np.full((24, 1), 9)
+    path = write(tmp_path / "mask.png", np.uint8(used) * 255)
+    few_levels = write(tmp_path / "few.png", np.uint8(used))
+    deep = write(tmp_path / "deep.png", np.uint16(used) * 40000)
+    for mask in (path, few_levels, deep, path.read_bytes(), Image.open(path), used, used.tolist()):
+        np.testing.assert_array_equal(images.load_image(photo, mask=mask).mask, used)
+    assert images.load_image(photo, mask=np.ones((24, 36))).mask.all()
+    with pytest.raises(InputError, match=r"mask of the target to have .* Received: \(24, 35\)"):
+        images.load_image(photo, "target", mask=used[:, 1:])
+    with pytest.raises(InputError, match="mask of the target"):
+        images.load_image(photo, "target", mask=[[1, 2], [3]])
+
+
+def test_a_mask_is_added_to_what_the_image_leaves_out(tmp_path, photo):
+    left, top = (
+        np.broadcast_to(x, (24, 36)) for x in (np.arange(36) >= 9, np.arange(24)[:, None] > 5)
+    )
+    alpha = np.uint8(left)[..., None] * 255
+    path = write(tmp_path / "alpha.png", np.concatenate([photo[..., ::-1], alpha], axis=-1))
+    np.testing.assert_array_equal(images.load_image(path).mask, left)
+    both = images.load_image(path, mask=top)
+    np.testing.assert_array_equal(both.mask, left & top)
+    again = images.load_image(both)
+    assert again.pixels is both.pixels and again.mask is both.mask
+
+
+def test_a_mask_keeps_a_border_out_of_what_is_stretched(tmp_path, photo):
+    counts = 51000 + photo[..., 0].astype(np.uint16)
+    used = np.arange(36) >= np.full((24, 1), 9)
+    counts[~used] = 0
+    path = write(tmp_path / "rectified.png", counts)
+    assert len(np.unique(images.load_image(path).pixels[used])) < 5
+    assert len(np.unique(images.load_image(path, mask=used).pixels[used])) > 20
+    assert len(np.unique(images.load_image(counts, mask=used).pixels[used])) > 20
+    masked = images.load_image(np.ma.masked_equal(counts, 0))
+    np.testing.assert_array_equal(masked.mask, used)
+    assert len(np.unique(masked.pixels[used])) > 20
+
+
+def test_a_pipe_is_read(photo):
+    reading, writing = os.pipe()
+    os.write(writing, cv2.imencode(".png", photo[..., ::-1])[1].tobytes())
+    os.close(writing)
+    try:
+        np.testing.assert_array_equal(images.read_image(f"/dev/fd/{reading}"), photo)
+    finally:
+        os.close(reading)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, photo, monkeypatch):
+    path = write(tmp_path / "photo.png", photo)
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InputError, match=r"Cannot read .*photo\.png: Permission denied\."):
+        images.read_image(path)
 
 
 def test_find_images_lists_them_in_order(tmp_path, photo):

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tfdense.errors import InputError
 from tfdense.exporting.flatbuffer import add_metadata
 from tfdense.exporting.tflite import convert
 from tfdense.lite import LiteMatcher, _resize
+from tfdense.masking import is_masked
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (40, 64)
@@ -68,6 +70,33 @@ def test_floating_images_are_rounded(path):
     np.testing.assert_allclose(answer["logits"][0, 0], [7, 255], rtol=1e-5)
 
 
+def test_masked_pixels_are_neither_seen_nor_matched(path):
+    random = np.random.default_rng(0)
+    masks = [random.uniform(size=(60, 90)) < share for share in (0.9, 0.5)]
+    images = [
+        np.where(mask[..., None], 200, random.integers(0, 256, (60, 90, 3))) for mask in masks
+    ]
+    images = [image.astype(np.uint8) for image in images]
+    matcher = LiteMatcher(path)
+    answer = matcher.match(*images, *masks)
+    masked = is_masked(answer["flow"], *masks)
+    assert 0.5 < masked.mean() < 0.95
+    assert (answer["confidence"][masked] == 0).all()
+    assert (answer["confidence"][~masked] > 0).all()
+    blank = [np.where(mask[..., None], image, 0) for image, mask in zip(images, masks, strict=True)]
+    other = matcher.match(*(image.astype(np.uint8) for image in blank), *masks)
+    for name, values in answer.items():
+        np.testing.assert_array_equal(other[name], values)
+    with pytest.raises(InputError, match="mask of the target"):
+        matcher.match(*images, target_mask=masks[0][:-1])
+
+
+def test_sixteen_bits_are_stretched(path):
+    ramp = np.linspace(51000, 51300, 40 * 64 * 3).reshape(*SIZE, 3).astype(np.uint16)
+    answer = LiteMatcher(path, threads=1).run(image(7), ramp)
+    np.testing.assert_allclose(answer["logits"][0, 0, 1], 127.5, atol=2)
+
+
 def test_match_brings_the_answer_to_the_images(path):
     """A constant flow of the network, told by hand for images of other sizes."""
     source, target = image(50, (120, 32)), image(100, (60, 128))
@@ -88,6 +117,16 @@ def test_match_takes_the_brightest_images(path):
     """Whose resized values may exceed 255 by rounding."""
     answer = LiteMatcher(path).match(image(255, (478, 640)), image(255, (33, 77)))
     np.testing.assert_array_equal(answer["logits"][5, 6], [255, 255])
+
+
+def test_threads_share_a_matcher(path):
+    matcher = LiteMatcher(path)
+
+    def mean(value):
+        return matcher.run(image(value), image(0))["logits"][0, 0, 0]
+
+    with ThreadPoolExecutor(8) as pool:
+        np.testing.assert_allclose(list(pool.map(mean, range(200))), range(200), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(20, 30), (7, 11), (33, 47), (9, 60), (31, 8)])

@@ -1,5 +1,7 @@
 """What a user may get wrong ends in one line that says what was received and expected."""
 
+import io
+
 import cv2
 import h5py
 import keras
@@ -12,6 +14,7 @@ from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
 from tfdense.models import build
 
+_ROLES = ("source", "target")
 _CONFIG = Config(model=ModelConfig(options={"radius": 1}))
 
 
@@ -80,11 +83,29 @@ def test_text_named_jpg(refused, photo, tmp_path):
     assert "decoded (0 bytes)" in refused(tmp_path / "empty.jpg", photo)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 300), (300, 15)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (15, 300), (300, 15)])
 def test_tiny_image(refused, photo, tmp_path, height, width):
     cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((height, width, 3), np.uint8))
     message = refused(tmp_path / "tiny.png", photo)
     assert f"sides of 16 to 32766 px. Received: a source of {width}x{height} px" in message
+
+
+def test_images_of_very_different_sizes_are_matched(matcher):
+    strip = np.random.default_rng(0).integers(0, 256, (40, 5000, 3), np.uint8)
+    for source, target in ((strip, strip[:, :60]), (strip[:, :60], strip)):
+        match = matcher.match(source, target)
+        assert match.flow.shape == (*target.shape[:2], 2) and np.isfinite(match.flow).all()
+
+
+def test_standard_input_is_an_image(refused, photo, tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((9, 9, 3), np.uint8))
+    for arguments in (("-", tmp_path / "tiny.png"), (tmp_path / "tiny.png", "-")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+        assert "of 9x9 px" in refused(*arguments)  # so the other was read
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text")))
+    assert "the source is not an image that can be decoded (4 bytes)" in refused("-", photo)
+    for arguments in (("-", "-"), ("-", photo, "--source-mask", "-")):
+        assert "one file at most from standard input" in refused(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +124,59 @@ def test_output_that_cannot_be_a_folder(photo, capsys):
     for output in (photo, photo / "below", photo / "further" / "below"):
         assert main(["match", str(photo), str(photo), "-o", str(output)]) == 2
         assert f"Cannot write to {output}: " in capsys.readouterr().err
+
+
+def test_outputs_do_not_replace_inputs(run_folder, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "match").mkdir()
+    warp = tmp_path / "match" / "warp.png"
+    warp.write_bytes(photo.read_bytes())
+    (tmp_path / "link.png").symlink_to(warp)
+    (tmp_path / "hard.png").hardlink_to(warp)
+    for name in ("match/warp.png", "match/../match/warp.png", "link.png", "hard.png"):
+        pairs = [[name, "photo.png"], ["photo.png", name]]
+        pairs += [["photo.png", "photo.png", f"--{role}-mask", name] for role in _ROLES]
+        for pair in pairs:
+            # The default folder, and no network: it is refused before there is one.
+            assert main(["match", *pair, "--model", "absent"]) == 2
+            error = capsys.readouterr().err
+            expected = f"match/warp.png would replace the input {name}: choose another output."
+            assert error == f"tfdense: error: {expected}\n"
+    assert warp.read_bytes() == photo.read_bytes()
+    assert [path.name for path in warp.parent.iterdir()] == ["warp.png"]
+    arguments = ["match", str(warp), "photo.png", "--model", str(run_folder), "-o", "other"]
+    assert main(arguments) == 0
+
+
+def test_a_folder_in_a_files_place(photo, tmp_path, capsys):
+    (tmp_path / "o" / "match.npz").mkdir(parents=True)
+    arguments = ["match", str(photo), str(photo), "--model", "absent", "-o", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    path = tmp_path / "o" / "match.npz"
+    assert capsys.readouterr().err == (f"tfdense: error: Cannot write to {path}: it is a folder.\n")
+
+
+def test_a_full_disk(run_folder, photo, tmp_path, capsys, full_disk):
+    output = tmp_path / "out"
+    arguments = ["match", str(photo), str(photo), "--model", str(run_folder), "-o", str(output)]
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"tfdense: error: Cannot write to {output}: File too large."
+    assert not output.exists()
+
+
+def test_names_that_are_not_utf8(run_folder, photo, tmp_path, capsys):
+    source = photo.rename(tmp_path / "\udce9.png")
+    model = tmp_path / "mod\udce9l"
+    model.mkdir()
+    for name in ("config.yaml", "best.weights.h5"):
+        (model / name).write_bytes((run_folder / name).read_bytes())
+    output = tmp_path / "caf\udce9"
+    arguments = ["match", str(source), str(source), "--model", str(model), "-o", str(output)]
+    assert main(arguments) == 0
+    assert len([*output.iterdir()]) == 7
+    # As pytest's stand-in for standard output has it.
+    assert "wrote to " in capsys.readouterr().out
 
 
 def test_not_a_model(refused, photo, tmp_path):

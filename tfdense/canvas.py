@@ -79,6 +79,7 @@ def panel(image: np.ndarray, box: tuple[int, int], title: str) -> np.ndarray:
 
 def text_line(text: str, width: int) -> np.ndarray:
     """Writes a line of ASCII, in smaller letters where `width` does not suffice."""
+    text = text.encode("ascii", "replace").decode()  # OpenCV dies of what is not UTF-8.
     line = blank(width, _LINE_HEIGHT)
     (natural, _), _ = cv2.getTextSize(text, _FONT, _TEXT_SCALE, 1)
     scale = _TEXT_SCALE * min(1.0, width / natural)

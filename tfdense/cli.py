@@ -6,7 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import tfdense
+from tfdense import standard_streams
 from tfdense.errors import InputError
+
+# What a shell says of a program that wrote to a pipe which nobody reads: 128 and SIGPIPE.
+_BROKEN_PIPE = 141
 
 # Each module has add_arguments(parser) and run(arguments); only the one that runs is imported.
 _COMMANDS = {
@@ -32,14 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None takes the process's.
 
     Returns:
-        The exit status: 0, 2 after a mistake of the user, 130 after Ctrl-C.
+        The exit status: 0; 1 if a part of the work failed, which the output names; 2 after a
+        mistake of the user; 130 after Ctrl-C; 141 if nobody reads the output any more.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    standard_streams.prepare()
     try:
-        parsed = _parser(arguments).parse_args(arguments)
-        return parsed.run(parsed)
-    except InputError as error:
-        print(f"tfdense: error: {error}", file=sys.stderr)
+        try:
+            parsed = _parser(arguments).parse_args(arguments)
+            return parsed.run(parsed)
+        finally:
+            standard_streams.flush()
+    except BrokenPipeError:
+        return _BROKEN_PIPE
+    except (InputError, OSError) as error:
+        standard_streams.complain(f"tfdense: error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,7 @@ the wrong type are refused with a message that names them.
 import dataclasses
 import difflib
 import json
+import os
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from tfdense.data_config import DataConfig, frozen
+from tfdense.data_config import DataConfig, Location, frozen
 from tfdense.errors import InputError
-from tfdense.files import replacing
+from tfdense.files import write_text
 
 
 @frozen
@@ -134,7 +135,7 @@ class TrainConfig:
     halve_at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], _Increasing] = ()
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip_norm: _Positive | None = 1.0
-    initial_weights: str | None = None
+    initial_weights: Location | None = None
     ema_momentum: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     log_every: int = Field(20, ge=1)
@@ -201,8 +202,22 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise InputError(f"Expected an override such as train.steps=100. Received: {override}")
-        _assign(values, key.strip(), _parse_yaml(text, override))
+        # What is not UTF-8 is no YAML, but the name of a file.
+        value = _parse_yaml(text, override) if _is_utf8(text) else text
+        _assign(values, key.strip(), value)
     return _validate(values, "the command line" if path is None else str(path))
+
+
+def locate(group):
+    """Returns a configuration, or a group of one, whose paths hold in any working directory."""
+    changes = {}
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = locate(value)
+        elif value is not None and field.type == Location | None:
+            changes[field.name] = os.path.abspath(value)
+    return dataclasses.replace(group, **changes)
 
 
 def dump_config(config: Config) -> str:
@@ -213,8 +228,15 @@ def dump_config(config: Config) -> str:
 
 def save_config(path: str | Path, config: Config) -> None:
     """Writes the configuration as YAML, every key included."""
-    with replacing(path) as temporary:
-        temporary.write_text(dump_config(config), encoding="utf-8")
+    write_text(path, dump_config(config))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse_yaml(text: str | bytes, where: str):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfdense.config import Config, ModelConfig, load_config, save_config
+from tfdense.config import Config, ModelConfig, dump_config, load_config
 from tfdense.errors import InputError
-from tfdense.files import replacing
+from tfdense.files import check_outputs, replacing_in
 
 if TYPE_CHECKING:
     import keras
@@ -182,13 +182,15 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
 
     Raises:
         InputError: if the file cannot be read or does not fit the preset, or the folder belongs to
-            another network.
+            another network, or the checkpoint would be replaced.
+        OutputError: if the files cannot be written.
     """
     from tfdense import models
 
     output = Path(output)
     if not output.name.endswith(".weights.h5"):
         raise InputError(f"Expected an output named NAME.weights.h5. Received: {output}")
+    check_outputs([output, output.with_name("config.yaml")], [checkpoint])
     parameters = read_checkpoint(checkpoint)
     preset = preset or preset_of(parameters)
     config = ModelConfig(preset=preset)
@@ -197,10 +199,11 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
         raise InputError(f"{config_file} describes another network: choose another folder.")
     model = models.build(config, backbone_weights=False)
     assign_weights(model, parameters)
-    with replacing(output) as temporary:
-        model.save_weights(temporary)
-    if not config_file.exists():
-        save_config(config_file, Config(name=preset, model=config))
+    with replacing_in(output.parent) as folder:
+        model.save_weights(folder / output.name)
+        if not config_file.exists():
+            content = dump_config(Config(name=preset, model=config))
+            (folder / config_file.name).write_text(content)
     return preset
 
 

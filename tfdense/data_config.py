@@ -8,6 +8,9 @@ from pydantic.dataclasses import dataclass
 
 frozen = dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False))
 
+Location = Annotated[str, "location"]
+"""A path of a file or folder, relative to the working directory if it is not absolute."""
+
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _NotNegative = Annotated[float, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -108,7 +111,7 @@ class ObjectConfig:
         nudge_probability: how often it is the former.
     """
 
-    folder: str | None = None
+    folder: Location | None = None
     probability: _Fraction = 0.8
     count: _Counts = (1, 3)
     size: _Shares = (0.15, 0.5)
@@ -172,10 +175,10 @@ class MegaDepthConfig:
             all pixels whose depths agree.
     """
 
-    folder: str | None = None
+    folder: Location | None = None
     scenes: str = "scene_info"
-    scene_list: str | None = None
-    validation_scene_list: str | None = None
+    scene_list: Location | None = None
+    validation_scene_list: Location | None = None
     share: _Fraction = 0.5
     overlap: Annotated[tuple[_Fraction, _Fraction], _Ordered] = (0.3, 1.0)
     pairs_per_scene: int = Field(300, ge=1)
@@ -202,7 +205,7 @@ class SequencesConfig:
         gap: largest distance of the frames of a pair in their sequence.
     """
 
-    folder: str | None = None
+    folder: Location | None = None
     share: _Fraction = 0.5
     gap: int = Field(1, ge=1)
 
@@ -228,8 +231,8 @@ class DataConfig:
             pair has none.
     """
 
-    photos: str | None = None
-    validation_photos: str | None = None
+    photos: Location | None = None
+    validation_photos: Location | None = None
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     validation_photometry: bool = False
     size: int = Field(256, ge=32)

@@ -1,4 +1,4 @@
-"""The error a user can mend."""
+"""The errors a user can mend."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message says what was received and what was expected. The command line prints it
     without a stack trace and exits with status 2.
     """
+
+
+class OutputError(InputError):
+    """A file cannot be written where the user wants it, as on a full disk."""

@@ -41,8 +41,8 @@ def read_flow(path: str | Path) -> np.ndarray:
     return np.frombuffer(content, "<f4", offset=_HEADER.itemsize).reshape(shape).astype(np.float32)
 
 
-def write_flow(path: str | Path, flow: np.ndarray) -> None:
-    """Writes a flow [height, width, 2], (dx, dy) in px, as a .flo file.
+def encode_flow(flow: np.ndarray) -> bytes:
+    """Returns a flow [height, width, 2], (dx, dy) in px, as the content of a .flo file.
 
     Raises:
         InputError: if the array has another shape.
@@ -50,6 +50,16 @@ def write_flow(path: str | Path, flow: np.ndarray) -> None:
     if flow.ndim != 3 or flow.shape[-1] != 2 or 0 in flow.shape:
         raise InputError(f"Expected a flow of shape [height, width, 2]. Received: {flow.shape}")
     header = np.array((_MAGIC, flow.shape[1], flow.shape[0]), _HEADER)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(header.tobytes())
-        file.write(np.ascontiguousarray(flow, "<f4").data)
+    return header.tobytes() + np.ascontiguousarray(flow, "<f4").tobytes()
+
+
+def write_flow(path: str | Path, flow: np.ndarray) -> None:
+    """Writes a flow [height, width, 2], (dx, dy) in px, as a .flo file.
+
+    Raises:
+        InputError: if the array has another shape.
+        OutputError: if it cannot be written.
+    """
+    content = encode_flow(flow)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

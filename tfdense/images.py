@@ -1,16 +1,34 @@
-"""Reading and writing photos as RGB arrays."""
+"""Photos as RGB arrays: the one place that takes an image in any form, and that writes one."""
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
-from tfdense.pixels import to_bytes
+from tfdense.masking import as_mask
+from tfdense.pixels import OPAQUE, channels_last, stretch, to_rgb
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+class Photo(NamedTuple):
+    """An image to match.
+
+    Attributes:
+        pixels: uint8 [height, width, 3], RGB, upright.
+        mask: boolean [height, width], true where it may be matched; None if everywhere.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None = None
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -40,62 +58,140 @@ def find_images(folder: str | Path) -> list[Path]:
     return sorted(paths)
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Reads a photo as 8-bit RGB, turned upright by its EXIF orientation.
-
-    Grey images get three equal channels, 16-bit ones are scaled to 8 bits, alpha is dropped.
-
-    Returns:
-        uint8 [height, width, 3].
+def read_stored(path: str | Path) -> Stored:
+    """Reads what an image file, or a pipe that gives one, holds, turned upright by its EXIF data.
 
     Raises:
-        InputError: if the file is missing or no image that OpenCV can decode.
+        InputError: if the file is missing, no image, damaged or too large.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no image file {path}.")
-    # Decoding from memory: OpenCV prints a warning of its own where imread fails.
-    encoded = np.fromfile(path, np.uint8)
+    name = str(path) if str(path).isprintable() else ascii(str(path))
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise InputError(f"There is no image file {name}.")
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise InputError(f"{path} is not an image that can be decoded ({encoded.size} bytes).")
-    return image
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {name}: {error.strerror}.") from None
+    return decode(content, name)
 
 
-def as_image(image) -> np.ndarray:
-    """Turns a path or an array into an 8-bit RGB image.
+def load_image(image, name: str = "image", mask=None) -> Photo:
+    """Takes an image in any form; the same image gives the same pixels in each.
+
+    Files are decoded (JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000; of several images in
+    one, the first), turned upright by their EXIF orientation and brought to RGB. More than 8 bits
+    are stretched by content, see `tfdense.pixels.stretch`. Alpha below 128, what a TIFF declares to
+    be no data, and what is not finite in a file of floats is left out by the mask.
 
     Args:
-        image: a path, or an array [height, width, 3] or [height, width] with values in 0..255.
-
-    Returns:
-        uint8 [height, width, 3].
+        image: a path, the bytes of a file, an open file, an image of Pillow in any mode, or an
+            array, RGB [height, width, 3] or grey [height, width], of numbers in 0..255 or, as
+            uint16, in 0..65535. Of a NumPy masked array, what is masked is left out.
+        name: what the image is, for messages.
+        mask: where it may be matched, see `load_mask`; None means everywhere that the image itself
+            does not leave out.
 
     Raises:
-        InputError: if the file cannot be read or the array is not such an image, or its values
-            are in 0..1.
+        InputError: if it cannot be read, is no such image, or its values are in 0..1.
     """
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=-1)
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise InputError(f"Expected an image of shape [height, width, 3]. Received: {array.shape}")
-    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise InputError(f"Expected an image of numbers. Received: {array.dtype}")
-    return to_bytes(array)
+    if isinstance(image, Photo):
+        pixels, used = image
+        return Photo(pixels, _both(used, mask, pixels, name))
+    stored = _stored(image, name)
+    if stored is not None:
+        used = None if stored.alpha is None else stored.alpha >= OPAQUE
+        used = _both(used, mask, stored.values, name)
+        return Photo(to_rgb(stretch(stored.values, used)), used)
+    used = None
+    if isinstance(image, np.ma.MaskedArray):
+        missing = channels_last(np.ma.getmaskarray(image), name)
+        used = ~missing.any(axis=-1)
+        image = image.filled(0)
+    array = channels_last(image, name)
+    used = _both(used, mask, array, name)
+    return Photo(to_rgb(array, name, used), used)
+
+
+def as_image(image, name: str = "image") -> np.ndarray:
+    """Takes the pixels of an image in any form, uint8 [height, width, 3], see `load_image`."""
+    return load_image(image, name).pixels
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads the pixels of an image file, uint8 [height, width, 3], see `load_image`."""
+    return as_image(Path(path))
+
+
+def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
+    """Takes a mask in any form that `load_image` takes, and as an array of booleans.
+
+    Args:
+        mask: white where the image may be matched: whatever is brighter than half of its brightest
+            pixel, so that 0 and 1, 0 and 255 and True and False mean the same.
+        size: (height, width) of the image.
+        name: what it is, for messages.
+
+    Returns:
+        boolean [height, width].
+
+    Raises:
+        InputError: if it cannot be read, is no image or has another size.
+    """
+    stored = _stored(mask, name)
+    try:
+        values, alpha = (np.asarray(mask), None) if stored is None else stored
+        grey = np.float64(values).reshape(*values.shape[:2], -1).mean(axis=-1)
+    except (TypeError, ValueError, RuntimeError):
+        grey = np.array(np.nan)  # which is refused
+    used = as_mask(grey, size, name)
+    return used if alpha is None else used & (alpha >= OPAQUE)
+
+
+def encode_image(name: str | Path, image: np.ndarray) -> bytes:
+    """Returns an RGB image (uint8 [height, width, 3]) as the content of a file of that name.
+
+    Raises:
+        InputError: if OpenCV does not know the format that the suffix names, or cannot hold so
+            large an image in it.
+    """
+    # Of characters that are not UTF-8 OpenCV dies.
+    suffix = Path(name).suffix.encode("ascii", "replace").decode()
+    try:
+        encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise InputError(f"OpenCV cannot write {image.shape[1]}x{image.shape[0]} px to {name}.")
+    return content.tobytes()
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names."""
+    """Writes an RGB image (uint8 [height, width, 3]) in the format that the suffix names.
+
+    Raises:
+        InputError: as `encode_image`.
+        OutputError: if it cannot be written.
+    """
+    content = encode_image(path, image)
     with replacing(path) as temporary:
-        try:
-            written = cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        except cv2.error:  # for a suffix that it does not know
-            written = False
-        if not written:
-            raise InputError(f"OpenCV could not write {path}.")
+        temporary.write_bytes(content)
+
+
+def _both(used, mask, pixels: np.ndarray, name: str) -> np.ndarray | None:
+    """Returns where an image may be matched by itself and by the mask that is given with it."""
+    if mask is None:
+        return None if used is None or used.all() else used
+    mask = load_mask(mask, pixels.shape[:2], f"mask of the {name}")
+    return mask if used is None else used & mask
+
+
+def _stored(image, name: str) -> Stored | None:
+    """Returns what an image holds, None if it is not given as a file or by Pillow."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_stored(image)
+    if isinstance(image, Image.Image):
+        return from_pillow(image, name)
+    if hasattr(image, "read"):
+        image = image.read()
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode(bytes(image), f"the {name}")
+    return None

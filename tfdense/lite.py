@@ -9,6 +9,7 @@ answer["flow"], answer["confidence"]
 
 import collections
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from tfdense.errors import InputError
+from tfdense.masking import UNKNOWN_LOG_VARIANCE, as_mask, hide, is_masked
 from tfdense.pixels import to_bytes
 
 METADATA_NAME = "TFDENSE_METADATA"
@@ -24,6 +26,8 @@ _CUSTOM = "CUSTOM "
 
 class LiteMatcher:
     """Matches pairs of images with a .tflite file that ``tfdense export tflite`` wrote.
+
+    Threads may share it; the network runs for one of them at a time.
 
     Attributes:
         metadata: what the file says of itself: preset, mixture, size, stride, radius, conventions,
@@ -56,12 +60,13 @@ class LiteMatcher:
             raise InputError(f"{path} was not exported by tfdense: it has no {METADATA_NAME}.")
         self.size = tuple(self.metadata["size"])
         self._runner = interpreter.get_signature_runner("match")
+        self._lock = threading.Lock()
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Matches two images of exactly the file's size.
 
         Args:
-            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+            source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
 
         Returns:
             float32: "flow" [height, width, 2], "confidence" [height, width], "log_variance" and
@@ -78,23 +83,39 @@ class LiteMatcher:
                     f"Expected a {name} of height and width {self.size}, the size of this file. "
                     f"Received: {image.shape[:2]}. `match` takes any size."
                 )
-        answer = self._runner(**{name: image[None] for name, image in images.items()})
+        # An interpreter holds one pair of inputs.
+        with self._lock:
+            answer = self._runner(**{name: image[None] for name, image in images.items()})
         return {name: values[0] for name, values in answer.items()}
 
-    def match(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+    def match(
+        self,
+        source: np.ndarray,
+        target: np.ndarray,
+        source_mask: np.ndarray | None = None,
+        target_mask: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Matches two images of any size, by resizing them to the file's size.
 
         Args:
-            source, target: [height, width, 3], RGB, uint8, or floating in 0..255.
+            source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
+            source_mask, target_mask: which pixels count, [height, width]; what is not 0 does. See
+                `tfdense.masking`.
 
         Returns:
             As `run`, at the target's size and in px of the source; and "radius" [2], R in x and y
             of the confidence in px of the source: one pixel of the file's size.
 
         Raises:
-            InputError: if an image is none.
+            InputError: if an image is none, or a mask has another size than its image.
         """
         source, target = _as_bytes(source, "source"), _as_bytes(target, "target")
+        if source_mask is not None:
+            source_mask = as_mask(source_mask, source.shape[:2], "mask of the source")
+        if target_mask is not None:
+            target_mask = as_mask(target_mask, target.shape[:2], "mask of the target")
+        source = hide(source, source_mask, "source")
+        target = hide(target, target_mask, "target")
         images = (np.rint(_resize(image, self.size)) for image in (source, target))
         answer = self.run(*(image.astype(np.uint8) for image in images))
         size = target.shape[:2]
@@ -104,10 +125,14 @@ class LiteMatcher:
         grid = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
         ratio = np.divide(source.shape[1::-1], target.shape[1::-1])
         at_rest = (grid + 0.5) * (ratio - 1.0)
+        flow = _resize(answer["flow"], size) * scale + at_rest.astype(np.float32)
+        confidence = _resize(answer["confidence"][..., None], size)[..., 0]
+        log_variance = _resize(answer["log_variance"], size) + np.log(scale).sum()
+        masked = is_masked(flow, source_mask, target_mask)
         return {
-            "flow": _resize(answer["flow"], size) * scale + at_rest.astype(np.float32),
-            "confidence": _resize(answer["confidence"][..., None], size)[..., 0],
-            "log_variance": _resize(answer["log_variance"], size) + np.log(scale).sum(),
+            "flow": flow,
+            "confidence": np.where(masked, np.float32(0), confidence),
+            "log_variance": np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
             "logits": _resize(answer["logits"], size),
             "radius": scale,
         }
@@ -156,8 +181,10 @@ def _as_bytes(image, name: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise InputError(f"Expected a {name} of shape [height, width, 3]. Received: {image.shape}")
-    if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
-        raise InputError(f"Expected a {name} of uint8 or floating values. Received: {image.dtype}")
+    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+        raise InputError(
+            f"Expected a {name} of uint8, uint16 or floating values. Received: {image.dtype}"
+        )
     return to_bytes(image, name)
 
 

@@ -1,6 +1,8 @@
-"""Importing TensorFlow without its greeting."""
+"""Keeping native libraries from printing."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 
 def import_tensorflow() -> None:
@@ -10,12 +12,19 @@ def import_tensorflow() -> None:
     and a one-line error message of ours would drown in them. Errors are raised as ever.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drops what the process prints to standard error; for where no other thread runs."""
     standard_error = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        yield
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)

@@ -34,7 +34,7 @@ def _exif_turned_jpeg(path, image):
 
 
 def _store(paths, **options):
-    return ImageStore(paths, photo_decoder(256), channels=3, **options)
+    return ImageStore(paths, photo_decoder(256), **options)
 
 
 def test_kinds_of_files(tmp_path):
@@ -109,7 +109,7 @@ def test_folders_without_usable_images_are_refused(tmp_path):
 def test_large_photos_are_reduced_and_panoramas_cropped(tmp_path):
     write_image(tmp_path / "a.png", _picture(500, 700))
     write_image(tmp_path / "b.png", _picture(40, 300))
-    store = ImageStore(sorted(tmp_path.iterdir()), photo_decoder(64), channels=3)
+    store = ImageStore(sorted(tmp_path.iterdir()), photo_decoder(96))
     assert store.load(0).shape == (96, 134, 3)
     assert store.load(1).shape == (40, 80, 3)
 
@@ -120,7 +120,7 @@ def test_memory_is_bounded(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"{name}.png", _picture(40, 40))
     store = ImageStore(
-        sorted(tmp_path.iterdir()), lambda p: decoded.append(p.stem) or decode(p), 3, memory=5000
+        sorted(tmp_path.iterdir()), lambda p: decoded.append(p.stem) or decode(p), memory=5000
     )
     for index in (0, 1, 2, 0, 1, 2):
         np.testing.assert_array_equal(store.load(index), _picture(40, 40))

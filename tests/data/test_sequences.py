@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from tfdense.data import training_pairs
-from tfdense.data.sequences import Sequences, find_sequences, random_frames
+from tfdense.data.sequences import Sequences, find_sequences, make_frames
 from tfdense.data_config import DataConfig, PhotometryConfig, SequencesConfig, WarpConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
 
-_HEIGHT, _WIDTH, _SIZE = 40, 60, 32
+_HEIGHT, _WIDTH, _SIZE, _SIDE = 40, 60, 32, 48
 _STEP = 2  # px of motion between frames
 
 
@@ -44,6 +44,10 @@ def _drawn(sequences, numbers):
     return [tuple(int(image[0, 0, 0]) for image in pair) for pair in pairs]
 
 
+def _one(batch):
+    return {name: value[0] for name, value in batch.items()}
+
+
 def test_frames_are_in_the_order_of_their_numbers(folder):
     found = find_sequences(folder)
     names = [[path.name for path in sequence] for sequence in found]
@@ -54,7 +58,7 @@ def test_frames_are_in_the_order_of_their_numbers(folder):
 
 @pytest.mark.parametrize("gap", [1, 2, 9])
 def test_pairs_are_all_those_within_the_gap(folder, gap):
-    sequences = Sequences(SequencesConfig(folder=str(folder), gap=gap), _SIZE, seed=0)
+    sequences = Sequences(SequencesConfig(folder=str(folder), gap=gap), _SIDE, seed=0)
     assert len(sequences) == 9
     frames = [40 + i for i in range(5)] + [80 + i for i in range(4)]
     expected = {
@@ -70,7 +74,7 @@ def test_pairs_are_all_those_within_the_gap(folder, gap):
 
 def test_pairs_depend_on_seed_and_number_alone(folder):
     config = SequencesConfig(folder=str(folder), gap=3)
-    first, again, other = (Sequences(config, _SIZE, seed) for seed in (0, 0, 1))
+    first, again, other = (Sequences(config, _SIDE, seed) for seed in (0, 0, 1))
     expected = _drawn(first, range(20))
     assert _drawn(again, reversed(range(20))) == expected[::-1]
     assert _drawn(other, range(20)) != expected
@@ -84,12 +88,11 @@ def test_both_frames_are_cut_out_alike(folder):
         warp=WarpConfig(view=(0.5, 0.8)),
         sequences=SequencesConfig(folder=str(folder)),
     )
-    sequences = Sequences(config.sequences, _SIZE, seed=0)
+    sequences = Sequences(config.sequences, _SIDE, seed=0)
     motions = []
     for number in range(12):
         frames = sequences.load(number)
-        seeds = tf.unstack(tf.random.split([5, number], 2))
-        pair = random_frames(*frames, seeds, config)
+        pair = _one(make_frames(tf.constant(frames[None]), tf.constant([[5, number]]), config))
         motion = _STEP * (int(frames[1][0, 0, 0]) - int(frames[0][0, 0, 0]))
         # OpenCV's own search for where the middle of the target is in the source.
         template = pair["target"].numpy()[8:24, 8:24, 1:]
@@ -106,15 +109,14 @@ def test_both_frames_are_cut_out_alike(folder):
 
 
 def test_light_changes_in_both_frames_but_noise_in_each(tmp_path):
-    frame = np.full([_HEIGHT, _WIDTH, 3], (150, 100, 90), np.uint8)
+    frames = np.full([1, 2, _SIDE, _SIDE, 3], (150, 100, 90), np.uint8)
     for light in (
         PhotometryConfig(probability=1.0, noise=0.0),
         PhotometryConfig(probability=1.0, noise=1.0, jpeg=0.0, blur=0.0, shading=0.0),
     ):
         config = DataConfig(size=_SIZE, photometry=light)
         for number in range(4):
-            seeds = tf.unstack(tf.random.split([1, number], 2))
-            pair = random_frames(tf.constant(frame), tf.constant(frame), seeds, config)
+            pair = _one(make_frames(tf.constant(frames), tf.constant([[1, number]]), config))
             source, target = pair["source"].numpy(), pair["target"].numpy()
             if light.noise:
                 assert np.corrcoef(source[..., 1].ravel(), target[..., 1].ravel())[0, 1] < 0.95
@@ -122,7 +124,7 @@ def test_light_changes_in_both_frames_but_noise_in_each(tmp_path):
                 assert abs(source.mean() - target.mean()) < 3
             else:
                 np.testing.assert_array_equal(source, target)
-                assert np.abs(source.mean(axis=(0, 1)) - frame[0, 0]).max() > 1
+                assert np.abs(source.mean(axis=(0, 1)) - frames[0, 0, 0, 0]).max() > 1
 
 
 def test_stream_mixes_and_resumes(folder):
@@ -146,12 +148,12 @@ def test_unusable_frames_give_way(folder, tmp_path, caplog):
     _write_frames(tmp_path / "a", 3, 1)
     (tmp_path / "a" / "frame9.png").write_text("no picture")
     config = SequencesConfig(folder=str(tmp_path), gap=2)
-    sequences = Sequences(config, _SIZE, seed=0)
+    sequences = Sequences(config, _SIDE, seed=0)
     assert set(_drawn(sequences, range(12))) == {(40, 42), (42, 40)}
     assert sum("frame9.png" in record.message for record in caplog.records) == 1
     write_image(tmp_path / "a" / "frame8.png", np.zeros([50, 50, 3], np.uint8))
     with pytest.raises(InputError, match=r"No two frames of a sequence in .* differ in size"):
-        Sequences(config, _SIZE, seed=0)
+        Sequences(config, _SIDE, seed=0)
 
 
 def test_what_is_no_sequence_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """``tfdense evaluate`` from the folder of a data set to the files."""
 
 import csv
+import errno
 import json
 
 import cv2
@@ -144,8 +145,120 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_pair_is_named(dataset, tmp_path, capsys):
-    (dataset / "right" / "target.png").write_bytes(b"nothing")
+def test_a_broken_pair_is_named_and_the_others_are_measured(dataset, tmp_path, capsys, network):
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    arguments += ["--model", "runs/a"]
+    assert cli.main(arguments) == 0
+    whole = {row["method"]: row for row in _rows(output) if row["pair"] == "right"}
+    (dataset / "left" / "target.png").write_bytes(b"nothing")
+    write_image(dataset / "middle" / "source.png", np.zeros((10, 100, 3), np.uint8))
+    write_image(dataset / "middle" / "target.png", np.zeros((10, 100, 3), np.uint8))
+    (dataset / "middle" / "H_target_to_source.txt").write_text("1 0 1\n0 1 0\n0 0 1\n")
+    capsys.readouterr()
+    assert cli.main(arguments) == 1
+    captured = capsys.readouterr()
+    assert "homography, number of pairs: 1," in captured.out
+    first, left, middle = captured.err.splitlines()
+    assert first == "2 of 3 pairs could not be measured:"
+    assert left.startswith("  left: ") and "target.png is not an image" in left
+    assert middle.startswith("  middle: Expected images with sides of 16")
+    results = json.loads((output / "results.json").read_text())
+    assert results["pairs"] == 1
+    assert results["failed"]["left"] == left.removeprefix("  left: ")
+    assert list(results["failed"]) == ["left", "middle"]
+    rows = _rows(output)
+    assert [row["method"] for row in rows] == list(whole)
+    for row in rows:
+        assert (row["pair"], row["aepe"]) == ("right", whole[row["method"]]["aepe"])
+
+
+def _rows(folder):
+    with (folder / "pairs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_pair_that_nobody_foresaw_does_not_cost_the_others(dataset, tmp_path, capsys, network):
+    def match(source, target):
+        if network[0].calls == 1:
+            raise MemoryError("no room for\n 9 GiB")
+        return match_in_place(source, target)
+
+    network[0].answer = match
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    assert cli.main([*arguments, "--model", "runs/a"]) == 1
+    assert "  left: MemoryError: no room for 9 GiB\n" in capsys.readouterr().err
+    # Not even of the methods that came before.
+    assert {row["pair"] for row in _rows(output)} == {"right"}
+
+
+def test_nothing_is_written_if_every_pair_is_broken(dataset, tmp_path, capsys):
+    for name in ("left", "right"):
+        (dataset / name / "target.png").write_bytes(b"nothing")
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
     assert cli.main(arguments) == 2
-    assert "target.png is not an image" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "None of the 2 pairs could be measured. The first, left: " in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bug_in_every_pair_is_not_hidden(dataset, tmp_path, network):
+    def match(source, target):
+        raise ZeroDivisionError
+
+    network[0].answer = match
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
+    with pytest.raises(ZeroDivisionError):
+        cli.main([*arguments, "--model", "runs/a"])
+
+
+def test_a_full_disk_ends_it_at_once(dataset, tmp_path, capsys, network, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    assert cli.main([*arguments, "--model", "runs/a"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tfdense: error: Cannot write to {output / 'raw'}")
+    assert line.endswith("No space left on device.")
+    assert network[0].calls == 1
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "runs/a"]])
+def test_names_that_are_not_utf8(dataset, tmp_path, capsys, network, model):
+    (dataset / "left").rename(dataset / "l\udce9ft")
+    output = tmp_path / "\udce9valuation"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output), *model]
+    assert cli.main(arguments) == 0
+    assert {row["pair"] for row in _rows(output)} == {"l\\udce9ft", "right"}
+    assert json.loads((output / "results.json").read_text())["pairs"] == 2
+    capsys.readouterr()
+    assert cli.main(["compare", str(output)]) == 0
+    assert "homography | AEPE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["results.json", "pairs.csv", "worst_pairs.png"])
+def test_a_folder_in_a_files_place_is_refused_at_once(dataset, tmp_path, capsys, network, name):
+    output = tmp_path / "out"
+    (output / name).mkdir(parents=True)
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]
+    assert cli.main([*arguments, "--model", "runs/a"]) == 2
+    error = f"tfdense: error: Cannot write to {output / name}: it is a folder.\n"
+    assert capsys.readouterr().err == error
+    assert not network[1]
+
+
+def test_pictures_are_not_written_over_the_photos(tmp_path, capsys, network):
+    photos = tmp_path / "photos"
+    for name in ("a.png", "worst_pairs.png"):
+        write_image(photos / name, np.full((80, 90, 3), len(name), np.uint8))
+    arguments = ["evaluate", "unrelated", "--data", str(photos), "--model", "runs/a", "-o"]
+    before = (photos / "worst_pairs.png").read_bytes()
+    assert cli.main([*arguments, str(photos)]) == 2
+    assert f"worst_pairs.png would replace the input {photos}" in capsys.readouterr().err
+    assert (photos / "worst_pairs.png").read_bytes() == before
+    assert not network[1]
+    assert cli.main([*arguments, str(tmp_path / "out")]) == 0

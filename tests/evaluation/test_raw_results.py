@@ -78,6 +78,17 @@ def test_other_networks_are_told_apart(tmp_path, changed):
     assert identify(str(tmp_path / "best.weights.h5"), max_side=640, mode="direct") != of_file
 
 
+def test_networks_with_any_name(tmp_path):
+    folder = tmp_path / "r\udce9sultat"
+    folder.mkdir()
+    keys = set()
+    for name in ("\udce9.weights.h5", "\udce8.weights.h5"):
+        (folder / name).write_text("weights")
+        keys.add(identify(str(folder / name)))
+    keys.add(identify(str(folder)))
+    assert len(keys) == 3
+
+
 def test_exported_networks_and_presets_are_told_apart(tmp_path):
     lite = tmp_path / "a.tflite"
     for number in ("1", "2"):

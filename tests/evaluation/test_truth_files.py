@@ -59,6 +59,53 @@ def test_float_map_by_its_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        b"Pf\n3 2\n-1.0\n",
+        b"Pf\r\n3 2\r\n-1.0\r\n",
+        b"Pf \n3 2 \n-1.0 \n",
+        b"Pf\n# made by hand: 3 4\n3 2\n-1.0\n",
+        b"Pf\r\n# a\r\n#b\r\n3 2\r\n# c\r\n-1.0\r\n",
+        b"Pf # a\n3\n2\n-1e-1\n",
+        b"Pf\r3 2\r-1\r",
+        b"Pf 3 2 -1 ",
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_float_maps_with_all_sorts_of_headers(tmp_path, header, channels, order):
+    values = np.arange(6 * channels, dtype=np.float32).reshape(2, 3, *[channels][: channels - 1])
+    # The first bytes look like white space, and like a comment.
+    first = b"\n # " if header.endswith(b"\n") else b"# \n "
+    values[-1, 0] = np.frombuffer(first * channels, f"{order}f4").reshape(values.shape[2:])
+    if order == ">":
+        header = header.replace(b"-1", b"1")
+    if channels == 3:
+        header = header.replace(b"Pf", b"PF")
+    path = tmp_path / "a.pfm"
+    path.write_bytes(header + values[::-1].astype(f"{order}f4").tobytes())
+    np.testing.assert_array_equal(truth_files.read_pfm(path), values)
+    path.write_bytes(header + values.tobytes()[1:])
+    with pytest.raises(InputError, match="does not hold the 3x2 px"):
+        truth_files.read_pfm(path)
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "a.npz", np.zeros((4, 5, 2)))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(InputError, match="not an array that NumPy can read"):
+        truth_files.read_flow_file(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_kitti_flow_must_have_three_channels(tmp_path, channels):
+    cv2.imwrite(str(tmp_path / "a.png"), np.ones((4, 5, channels), np.uint16))
+    assert not truth_files.is_kitti_flow(tmp_path / "a.png")
+    with pytest.raises(InputError, match="16-bit PNG of three channels"):
+        truth_files.read_flow_file(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.txt", b"1 2", "as .flo, .pfm, .npy or .png"),
@@ -68,7 +115,9 @@ def test_float_map_by_its_bytes(tmp_path):
         ("a.npy", b"nothing", "not an array that NumPy can read"),
         ("a.npy", b"", "not an array that NumPy can read"),
         ("a.flo", b"nothing", "not a flow file"),
+        ("a.pfm", b"Pf\n0 0\n-1.0\n", "does not hold the 0x0 px"),
         ("a.png", b"nothing", "not an image"),
+        ("a.png", b"", "not an image"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, content, message):

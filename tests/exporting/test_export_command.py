@@ -2,10 +2,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdense import cli
 from tfdense.exporting import signatures, tflite
+from tfdense.inference.backends import SavedModelBackend
 from tfdense.lite import LiteMatcher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +51,36 @@ def test_saved_model(other_network, tmp_path, monkeypatch, capsys):
     assert cli.main(command) == 1
     assert "exceeded" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("other_network", ["gaussian and uniform"], indirect=True)
+def test_names_that_are_not_utf8(other_network, tmp_path):
+    folder, path = tmp_path / "caf\udce9", tmp_path / "\udce9.tflite"
+    assert cli.main(["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]) == 0
+    assert cli.main(["export", "saved-model", "any", "-o", str(folder)]) == 0
+    assert {*tmp_path.iterdir()} == {folder, path}
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
+    answer = LiteMatcher(path).run(*images)
+    served = SavedModelBackend(folder / "1", 64).run(*images)
+    np.testing.assert_allclose(answer["flow"], served["flow"], atol=1e-3)
+
+
+@with_three_components
+@pytest.mark.parametrize("command", [["tflite", "--size", "32", "40"], ["saved-model"]])
+def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, request, command):
+    save = tf.saved_model.save
+
+    def save_on_a_full_disk(*arguments, **options):
+        request.getfixturevalue("full_disk")
+        save(*arguments, **options)
+
+    monkeypatch.setattr(tf.saved_model, "save", save_on_a_full_disk)
+    output = tmp_path / "out"
+    assert cli.main(["export", *command, "any", "-o", str(output)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("tfdense: error: Cannot write to ")
+    assert error.endswith(": File too large.")
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("script", ["tflite", "saved_model"])

@@ -170,3 +170,13 @@ def test_refuses(other_network, tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         export_tflite("any", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_does_not_replace_what_it_reads(tmp_path):
+    for name in ("config.yaml", "best.weights.h5"):
+        (tmp_path / name).write_text("mine")
+    for run in (tmp_path, tmp_path / "best.weights.h5"):
+        for name in ("config.yaml", "best.weights.h5"):
+            with pytest.raises(InputError, match=f"{name} would replace the input"):
+                export_tflite(run, tmp_path / name)
+    assert (tmp_path / "best.weights.h5").read_text() == "mine"

@@ -91,12 +91,14 @@ def test_the_cycle_can_be_checked():
 def test_without_key_points_there_are_no_matches():
     match = _match(np.zeros((*_TARGET, 2)))
     some, none = np.array([[10, 10]]), np.empty((0, 2))
-    for source, target in ((some, none), (none, some), (none, none)):
+    for source, target in ((some, none), (none, some), (none, none), ([], []), (some, [])):
         found = match.keypoints(source, target)
         assert [len(values) for values in found] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("points", [np.zeros((4, 3)), np.zeros(2), [["a", "b"]], [[np.nan, 1]]])
+@pytest.mark.parametrize(
+    "points", [np.zeros((4, 3)), np.zeros((0, 3)), np.zeros(2), [["a", "b"]], [[np.nan, 1]]]
+)
 def test_what_are_no_key_points_is_refused(points):
     match = _match(np.zeros((*_TARGET, 2)))
     good = np.zeros((4, 2))

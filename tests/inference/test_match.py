@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, OutputError
 from tfdense.flow_files import read_flow
 from tfdense.inference.match import Match
 
@@ -146,6 +146,30 @@ def test_save_shows_what_does_not_return_as_not_matched(tmp_path):
     for path in paths[4:]:  # confidence, matches and overview, as PNG
         assert path.read_bytes() == (tmp_path / "unsure" / path.name).read_bytes()
         assert path.read_bytes() != (tmp_path / "unchecked" / path.name).read_bytes()
+
+
+def test_save_to_a_full_disk_changes_nothing(random_match, tmp_path, full_disk):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "flow.flo").write_text("an older one")
+    for output in (folder, tmp_path / "new" / "folder"):
+        with pytest.raises(OutputError) as raised:
+            random_match.save(output)
+        assert str(raised.value) == f"Cannot write to {output}: File too large."
+    assert [*tmp_path.rglob("*")] == [folder, folder / "flow.flo"]
+    assert (folder / "flow.flo").read_text() == "an older one"
+
+
+def test_save_to_a_folder_with_any_name(random_match, tmp_path):
+    expected = random_match.save(tmp_path / "plain")
+    paths = random_match.save(tmp_path / "caf\udce9")
+    for path, other in zip(paths, expected, strict=True):
+        assert path.parent.name == "caf\udce9"
+        if path.suffix != ".npz":  # which holds the time
+            assert path.read_bytes() == other.read_bytes()
+    with np.load(paths[0]) as arrays:
+        np.testing.assert_array_equal(arrays["flow"], random_match.flow)
+    np.testing.assert_array_equal(read_flow(paths[1]), random_match.flow)
 
 
 def test_save_to_a_file_is_refused(random_match, tmp_path):

@@ -46,13 +46,13 @@ def _plane(height=96, width=128):
     return map_points(np.linalg.inv(_HOMOGRAPHY), _grid(height, width))[0]
 
 
-def _scene(height=96, width=128):
+def _scene(height=96, width=128, translation=_TRANSLATION, cameras=(_K_SOURCE, _K_TARGET)):
     """Returns the places in the source of a scene with depth, projected point by point."""
     pixels = _grid(height, width).reshape(-1, 2)
     depth = 4 + np.sin(pixels[:, :1] / 17) + np.cos(pixels[:, 1:] / 11)
-    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(_K_TARGET).T
-    in_source = (rays * depth - _TRANSLATION) @ _ROTATION
-    projected = in_source @ _K_SOURCE.T
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(cameras[1]).T
+    in_source = (rays * depth - translation) @ _ROTATION
+    projected = in_source @ cameras[0].T
     return (projected[:, :2] / projected[:, 2:]).reshape(height, width, 2)
 
 
@@ -127,13 +127,70 @@ def test_distance_is_in_pixels_of_the_source():
         np.testing.assert_allclose(homography.matrix, np.diag([3, 3, 1]), atol=1e-3)
 
 
+def _turn(rotation):
+    """Returns the angle between a rotation and the scene's."""
+    return np.degrees(np.linalg.norm(cv2.Rodrigues(rotation @ _ROTATION.T)[0]))
+
+
 def test_pose_is_that_of_the_scene():
     pose = _match(_scene()).pose(_K_SOURCE, _K_TARGET)
-    turned = cv2.Rodrigues(pose.rotation @ _ROTATION.T)[0]
-    assert np.degrees(np.linalg.norm(turned)) < 0.3
+    assert _turn(pose.rotation) < 0.3
     assert _angle(pose.translation, _TRANSLATION) < 0.5
     assert np.linalg.norm(pose.translation) == pytest.approx(1)
     assert 0.6 * 5000 < len(pose.inliers.source) < 0.85 * 5000
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0.3, -1, 0.2), (0, 0, 1), (-1, 0.2, -3)])
+@pytest.mark.parametrize("depth", [7, 50, 1e3, 1e4, 1e5, 1e6])
+def test_pose_of_a_distant_scene(depth, direction):
+    translation = np.array(direction) / np.linalg.norm(direction) * 4 / depth
+    pose = _match(_scene(translation=translation), wrong=0, noise=0).pose(_K_SOURCE, _K_TARGET)
+    assert len(pose.inliers.source) == 5000
+    assert _turn(pose.rotation) < 0.05
+    assert _angle(pose.translation, translation) < 1
+
+
+def test_pose_of_any_translation():
+    """Among those with the same epipolar lines, the one with the scene before both cameras."""
+    camera = np.array([[240.0, 0, 63], [0, 245, 50], [0, 0, 1]])
+    for direction in np.random.default_rng(0).normal(size=(20, 3)):
+        translation = direction / np.linalg.norm(direction)
+        places = _scene(translation=translation, cameras=(camera, camera))
+        pose = _match(places, wrong=0.1, noise=0.1).pose(camera, camera)
+        assert _turn(pose.rotation) < 0.5 and _angle(pose.translation, direction) < 5
+
+
+def test_pose_of_a_scene_both_near_and_distant():
+    places = _scene()
+    places[:, 64:] = _scene(translation=1e-6 * _TRANSLATION)[:, 64:]
+    pose = _match(places, wrong=0, noise=0).pose(_K_SOURCE, _K_TARGET)
+    assert len(pose.inliers.source) == 5000
+    assert _turn(pose.rotation) < 0.05 and _angle(pose.translation, _TRANSLATION) < 0.1
+
+
+def test_distant_matches_are_kept_in_spite_of_their_noise():
+    """Which is more than their parallax: on which side of infinity they meet is chance."""
+    translation = _TRANSLATION / 1000
+    pose = _match(_scene(translation=translation), noise=0.1).pose(_K_SOURCE, _K_TARGET)
+    assert _turn(pose.rotation) < 0.3
+    assert len(pose.inliers.source) > 0.69 * 5000
+
+
+def test_matches_behind_the_cameras_are_no_inliers():
+    # A tenth meets behind both, on the right epipolar lines.
+    places, behind = _scene(), _scene(translation=-_TRANSLATION)
+    places[::10] = behind[::10]
+    pose = _match(places, wrong=0, noise=0).pose(_K_SOURCE, _K_TARGET)
+    assert _turn(pose.rotation) < 0.05 and _angle(pose.translation, _TRANSLATION) < 0.1
+    assert not np.isin(pose.inliers.target[:, 1] % 10, 0).any()
+    assert len(pose.inliers.source) > 0.88 * 5000
+
+
+def test_pose_of_a_camera_with_skew():
+    camera = _K_SOURCE.copy()
+    camera[0, 1] = 12
+    pose = _match(_scene(cameras=(camera, _K_TARGET)), wrong=0, noise=0).pose(camera, _K_TARGET)
+    assert _turn(pose.rotation) < 1e-3 and _angle(pose.translation, _TRANSLATION) < 1e-3
 
 
 def _published_pose(matches, distance=1.0):
@@ -145,7 +202,7 @@ def _published_pose(matches, distance=1.0):
         *rays, np.eye(3), method=cv2.RANSAC, prob=0.99999, threshold=distance / focal
     )
     candidates = [
-        cv2.recoverPose(essential, *rays, np.eye(3), 1e9, mask=mask.copy())
+        cv2.recoverPose(essential, *rays, np.eye(3), distanceThresh=1e9, mask=mask.copy())
         for essential in essentials.reshape(-1, 3, 3)
     ]
     return max(candidates, key=lambda candidate: candidate[0])[1:3]
@@ -163,8 +220,7 @@ def test_pose_is_closer_than_the_published_protocols():
         pose = fit_pose(matches, _K_SOURCE, _K_TARGET, 1.0)
         rotation, translation = _published_pose(matches)
         for name, found in (("ours", pose[:2]), ("published", (rotation, translation[:, 0]))):
-            turned = np.degrees(np.linalg.norm(cv2.Rodrigues(found[0] @ _ROTATION.T)[0]))
-            errors[name].append(max(turned, _angle(found[1], _TRANSLATION)))
+            errors[name].append(max(_turn(found[0]), _angle(found[1], _TRANSLATION)))
     assert np.mean(errors["published"]) < 10  # it is the protocol, and not a mistake in it
     assert np.mean(errors["ours"]) < 0.4 * np.mean(errors["published"])
 
@@ -227,7 +283,7 @@ def test_the_same_matches_give_the_same_geometry():
 )
 def test_a_matrix_that_is_no_cameras_is_refused(matrix):
     match = _match(_plane())
-    with pytest.raises(InputError, match=r"Expected K_target to be \[\[fx, 0, cx\]"):
+    with pytest.raises(InputError, match=r"Expected K_target to be \[\[fx, skew, cx\]"):
         match.pose(_K_SOURCE, matrix)
 
 

@@ -1,15 +1,23 @@
 """`python train.py`: its options, and what a user's mistake shows."""
 
+import numpy as np
 import pytest
 
 from tfdense.cli import main
 from tfdense.config import Config, ModelConfig, load_config, save_config
+from tfdense.images import write_image
 from tfdense.training.command import new_run_folder
 from tfdense.training.records import read_metrics
 
 ONE_STEP = [
     *("--set", "model.options.radius=1", "--set", "data.size=64", "--set", "train.batch_size=1"),
     *("--set", "train.validation_pairs=1", "--set", "train.log_every=1"),
+]
+
+
+_OF_A_RUN = [
+    *("best.weights.h5", "checkpoints", "config.yaml", "last.weights.h5", "metrics.csv"),
+    "tensorboard",
 ]
 
 
@@ -32,15 +40,29 @@ def refused(in_folder, capsys):
     return train
 
 
-def test_trains_and_goes_on_where_it_stopped(in_folder, eager, capsys):
-    assert main(["train", *ONE_STEP, "--steps", "1", "--set", "name=short"]) == 0
-    assert "tfdense match A B --model runs/short" in capsys.readouterr().out
-    assert main(["train", "--resume", "runs/short", "--steps", "2"]) == 0
+def test_trains_and_goes_on_where_it_stopped(in_folder, eager, capsys, monkeypatch):
+    for shade in range(3):
+        noise = np.random.default_rng(shade).integers(0, 256, (80, 90, 3), np.uint8)
+        write_image(in_folder / "photos" / f"{shade}.png", noise)
+    photos = ["--data", "photos", "--set", "data.validation_photos=photos"]
+    # A name that TensorFlow does not take.
+    name = ["--set", "name=caf\udce9"]
+    assert main(["train", *ONE_STEP, "--steps", "1", *photos, *name]) == 0
+    assert "tfdense match A B --model runs/caf\\udce9\n" in capsys.readouterr().out
+    folder = in_folder / "runs" / "caf\udce9"
+    assert sorted(path.name for path in folder.iterdir()) == _OF_A_RUN
+    assert load_config(folder / "config.yaml").data.photos == str(in_folder / "photos")
+
+    elsewhere = in_folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["train", "--resume", str(folder), "--steps", "2"]) == 0
     assert "from step 1" in capsys.readouterr().out
-    rows = read_metrics(in_folder / "runs/short/metrics.csv")
+    rows = read_metrics(folder / "metrics.csv")
     assert [row["step"] for row in rows if row["loss"]] == ["1", "2"]
-    assert load_config(in_folder / "runs/short/config.yaml").train.steps == 2
-    assert main(["train", "--resume", "runs/short"]) == 2
+    assert load_config(folder / "config.yaml").train.steps == 2
+    assert not [*elsewhere.iterdir()]
+    assert main(["train", "--resume", str(folder)]) == 2
     assert "at step 2 of 2" in capsys.readouterr().err
 
 
@@ -50,6 +72,24 @@ def test_a_run_never_writes_into_another(in_folder):
     (in_folder / "runs/mine").mkdir(parents=True)
     (in_folder / "runs/mine-2").mkdir()
     assert str(new_run_folder(config)) == "runs/mine-3"
+
+
+def test_the_weights_it_starts_from_are_not_replaced(refused, in_folder):
+    save_config(in_folder / "config.yaml", Config())
+    (in_folder / "best.weights.h5").write_text("weights")
+    initial = f"train.initial_weights={in_folder / 'best.weights.h5'}"
+    message = refused("--resume", in_folder, "--set", initial)
+    assert "best.weights.h5 would replace the input" in message
+
+
+def test_a_name_that_the_file_system_does_not_take(refused):
+    assert "File name too long" in refused("--set", f"name={'n' * 300}")
+
+
+def test_a_folder_in_the_place_of_the_table(refused, in_folder):
+    save_config(in_folder / "config.yaml", Config())
+    (in_folder / "metrics.csv").mkdir()
+    assert "metrics.csv: it is a folder" in refused("--resume", in_folder)
 
 
 def test_unknown_key(refused):

@@ -63,7 +63,7 @@ class MegaDepth:
         return self._length
 
     def read(self, number) -> dict[str, tf.Tensor]:
-        """Gives a pair to a TensorFlow graph, see `load`."""
+        """Gives a pair to a TensorFlow graph, see `load`; nowhere is it known to be unmatched."""
         names = ("source", "target", "flow", "mask")
         shape = (self._size, self._size)
         values = tf.numpy_function(
@@ -73,7 +73,8 @@ class MegaDepth:
             stateful=False,
         )
         shapes = [(*shape, 3), (*shape, 3), (*shape, 2), shape]
-        return {n: tf.ensure_shape(v, s) for n, v, s in zip(names, values, shapes, strict=True)}
+        pair = {n: tf.ensure_shape(v, s) for n, v, s in zip(names, values, shapes, strict=True)}
+        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
 
     def load(self, number: int) -> dict[str, np.ndarray]:
         """Returns a pair.

@@ -2,17 +2,18 @@
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from tfdense.data_config import DataConfig
 from tfdense.errors import InputError
-from tfdense.images import find_images, read_image
+from tfdense.images import find_images, read_image, read_stored
+from tfdense.pixels import stretch, to_rgb
 
 SMALLEST_SIDE = 32
 """Photos with a shorter side are skipped, in pixels."""
@@ -20,9 +21,7 @@ SMALLEST_SIDE = 32
 _LOG = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
 
-# Photos are reduced to 1.5 times the pairs' size, so that a view of 0.55 to 0.85 of the short side
-# keeps its sharpness, and cropped to 2:1, so that a panorama does not fill the memory.
-_WORKING_SIZE = 1.5
+# Photos are cropped to 2:1, so that a panorama does not fill the memory.
 _LARGEST_ASPECT = 2
 _MEMORY = 2**30
 
@@ -37,7 +36,6 @@ class ImageStore:
     Args:
         paths: the files.
         decode: turns a path into a uint8 array [height, width, channels], or raises InputError.
-        channels: of the arrays.
         memory: how many bytes of decoded images are kept.
 
     Raises:
@@ -48,12 +46,10 @@ class ImageStore:
         self,
         paths: Sequence[Path],
         decode: Callable[[Path], np.ndarray],
-        channels: int,
         memory: int = _MEMORY,
     ):
         self._paths = list(paths)
         self._decode = decode
-        self._channels = channels
         self._memory = memory
         self._images: dict[int, np.ndarray] = {}
         self._unusable: set[int] = set()
@@ -62,11 +58,6 @@ class ImageStore:
 
     def __len__(self) -> int:
         return len(self._paths)
-
-    def read(self, index) -> tf.Tensor:
-        """Gives an image to a TensorFlow graph: uint8 [height, width, channels]."""
-        image = tf.numpy_function(self.load, [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(image, [None, None, self._channels])
 
     def load(self, index: int) -> np.ndarray:
         """Returns the image of the first usable file from `index` on, cyclically."""
@@ -127,14 +118,8 @@ def bundled_pair() -> tuple[Path, Path]:
     return _FOLDER / "pair" / "source.jpg", _FOLDER / "pair" / "target.jpg"
 
 
-def largest_area(size: int) -> int:
-    """Returns how many pixels a photo for pairs of a given size has at most."""
-    return _LARGEST_ASPECT * round(_WORKING_SIZE * size) ** 2
-
-
-def photo_decoder(size: int) -> Callable[[Path], np.ndarray]:
-    """Returns a function that reads a photo and reduces it for pairs of a given size."""
-    longest_short_side = round(_WORKING_SIZE * size)
+def photo_decoder(longest_short_side: int) -> Callable[[Path], np.ndarray]:
+    """Returns a function that reads a photo and reduces it to a short side of at most so much."""
 
     def decode(path: Path) -> np.ndarray:
         image = read_image(path)
@@ -146,42 +131,45 @@ def photo_decoder(size: int) -> Callable[[Path], np.ndarray]:
         longest = _LARGEST_ASPECT * min(height, width)
         top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
         image = image[top : top + longest, left : left + longest]
-        return _reduce(image, longest_short_side / min(height, width))
+        return resize(image, min(longest_short_side / min(height, width), 1.0))
 
     return decode
 
 
-def cutout_decoder(longest_side: int) -> Callable[[Path], np.ndarray]:
+def cutout_decoder(side: int, margin: int) -> Callable[[Path], np.ndarray]:
     """Returns a function that reads a cut-out: RGB multiplied by alpha, and alpha.
 
     Args:
-        longest_side: larger cut-outs are reduced to it, in pixels.
+        side: height and width of the result; the cut-out is centred and brought to fill it.
+        margin: transparent pixels that stay around it.
     """
 
     def decode(path: Path) -> np.ndarray:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None or image.ndim != 3 or image.shape[2] != 4:
+        values, alpha = read_stored(path)
+        if alpha is None:
             raise InputError("it is not an image with an alpha channel")
-        if image.dtype == np.uint16:
-            image = (image // 257).astype(np.uint8)
-        rows, columns = (np.flatnonzero(image[..., 3].any(axis=axis)) for axis in (1, 0))
+        rows, columns = (np.flatnonzero(alpha.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
             raise InputError("it is transparent everywhere")
-        image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = image[..., 3:]
-        colour = np.round(image[..., 2::-1] * (alpha / 255.0)).astype(np.uint8)
+        # 16 bits by their whole range: a cut-out may be of one colour, with nothing to stretch.
+        image = to_rgb(values >> 8 if values.dtype == np.uint16 else stretch(values))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        image, alpha = image[box], alpha[box][..., None]
+        colour = np.round(image * (alpha / 255.0)).astype(np.uint8)
         image = np.concatenate([colour, alpha], axis=-1)
-        return _reduce(image, longest_side / max(image.shape[:2]))
+        image = resize(image, (side - 2 * margin) / max(image.shape[:2]))
+        before = (side - np.array(image.shape[:2])) // 2
+        after = side - np.array(image.shape[:2]) - before
+        return np.pad(image, [*zip(before, after, strict=True), (0, 0)])
 
     return decode
 
 
-def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
-    if scale >= 1:
-        return np.ascontiguousarray(image)
+def resize(image: np.ndarray, scale: float) -> np.ndarray:
+    """Enlarges an image by bilinear interpolation, or reduces it by averaging."""
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path]]:
@@ -193,7 +181,7 @@ def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path
 
     def key(path: Path) -> str:
         name = path.relative_to(config.photos).as_posix()
-        return hashlib.sha256(name.encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(name)).hexdigest()
 
     held_out = set(sorted(paths, key=key)[: max(round(config.validation_share * len(paths)), 1)])
     return [path for path in paths if path not in held_out], sorted(held_out)

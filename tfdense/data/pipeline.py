@@ -4,25 +4,21 @@ Pair number i is a function of (seed, i) and the files alone, so that the parall
 nothing and a stream can be resumed at any step.
 """
 
+import dataclasses
+import functools
+
 import tensorflow as tf
 
+from tfdense.data import draws
+from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.objects import Cutout, file_cutouts, shape_cutouts
-from tfdense.data.pairs import random_pair, with_unrelated
-from tfdense.data.photometry import random_photometry
-from tfdense.data.photos import (
-    ImageStore,
-    cutout_decoder,
-    photo_decoder,
-    training_photos,
-    validation_photos,
-)
-from tfdense.data.sequences import Sequences, random_frames
+from tfdense.data.pairs import make_pairs, with_appearance, with_unrelated
+from tfdense.data.photos import training_photos, validation_photos
+from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data_config import DataConfig
-from tfdense.images import find_images
 
-_TRAINING, _VALIDATION, _MEGADEPTH, _UNRELATED, _SEQUENCES = range(5)
+_TRAINING, _VALIDATION, _MEGADEPTH, _SEQUENCES = range(4)
 
 
 def training_pairs(
@@ -37,41 +33,29 @@ def training_pairs(
         start_step: how many batches of the stream are left out at its beginning.
 
     Returns:
-        Dataset of dicts: ``source``, ``target`` float32 [batch, size, size, 3], 0..255; ``flow``
-        float32 [batch, size, size, 2], from target to source in pixels; ``mask`` float32
-        [batch, size, size], 1 where the flow is ground truth; ``unmatched`` likewise, 1 where it is
-        known that there is no match.
+        Dataset of dicts, see `tfdense.data.pairs.make_pairs`.
 
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
-    photos = ImageStore(training_photos(config), photo_decoder(config.size), channels=3)
-    cutout = _cutouts(config, photos)
-    warp = config.warp
+    canvases = Canvases(training_photos(config), config)
+    synthetic = _one(make_pairs, config)
 
     def make(number):
-        strength = tf.constant(1.0)
-        if warp.curriculum_steps:
-            progress = tf.cast(number // batch_size, tf.float32) / warp.curriculum_steps
-            grown = warp.curriculum_start + (1.0 - warp.curriculum_start) * progress
-            strength = tf.minimum(grown, 1.0)
-        photo = photos.read(_shuffled(number, len(photos), seed))
-        pair_seed = _pair_seed(seed, _TRAINING, number)
-        return random_pair(photo, pair_seed, config, cutout, strength, photometric=True)
+        own_seed = _pair_seed(seed, _TRAINING, number)
+        parts = canvases.read(_shuffled(number, len(canvases), seed), own_seed)
+        return synthetic(*parts, own_seed, strength=_strength(number // batch_size, config))
 
     if config.megadepth.folder is not None:
         make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
     if config.sequences.folder is not None:
         make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-    batches = _map(numbers, make).batch(batch_size, drop_remainder=True)
-    if config.unrelated and batch_size > 1:
-        batches = batches.enumerate(start_step).map(
-            lambda step, batch: with_unrelated(
-                batch, _pair_seed(seed, _UNRELATED, step), config.unrelated
-            )
-        )
-    return batches.prefetch(2)
+    pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
+    batches = pairs.batch(batch_size, drop_remainder=True)
+    return batches.map(
+        lambda batch, seeds: with_unrelated(batch, seeds, config.unrelated)
+    ).prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
@@ -90,32 +74,41 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
+    numbers = tf.data.Dataset.range(count)
     if config.megadepth.validation_scene_list is not None:
-        make = _real(MegaDepth(held_out(config.megadepth), config.size, seed))
-    else:
-        make = _held_out_photos(config, seed)
-    return _map(tf.data.Dataset.range(count), make).batch(batch_size).prefetch(1)
-
-
-def _held_out_photos(config: DataConfig, seed: int):
-    photos = ImageStore(validation_photos(config), photo_decoder(config.size), channels=3)
-    cutout = _cutouts(config, photos)
+        read = MegaDepth(held_out(config.megadepth), config.size, seed).read
+        return _map(numbers, read).batch(batch_size).prefetch(1)
+    canvases = Canvases(validation_photos(config), config)
+    synthetic = _one(make_pairs, _for_validation(config))
 
     def make(number):
-        photo = photos.read(number % len(photos))
-        pair_seed = _pair_seed(seed, _VALIDATION, number)
-        photometric = config.validation_photometry
-        return random_pair(photo, pair_seed, config, cutout, 1.0, photometric)
+        own_seed = _pair_seed(seed, _VALIDATION, number)
+        return synthetic(*canvases.read(number % len(canvases), own_seed), own_seed, strength=1.0)
 
-    return make
+    return _map(numbers, make).batch(batch_size).prefetch(1)
 
 
-def _real(megadepth: MegaDepth):
-    def make(number):
-        pair = megadepth.read(number)
-        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
+def _for_validation(config: DataConfig) -> DataConfig:
+    photometry = config.photometry
+    if not config.validation_photometry:
+        photometry = dataclasses.replace(photometry, probability=0.0)
+    return dataclasses.replace(config, photometry=photometry, unrelated=0.0)
 
-    return make
+
+@functools.cache
+def _one(make, config: DataConfig):
+    """Turns a function of batches into a compiled one of a single pair.
+
+    On a CPU that is several times as fast: XLA makes loops of the many small operations on each
+    pixel, the images of one pair fit its caches, and what the pair does not need is left out.
+    """
+    compiled = tf.function(make, jit_compile=True, autograph=False)
+
+    def one(*parts, **rest):
+        batch = tf.nest.map_structure(lambda part: part[None], parts)
+        return tf.nest.map_structure(lambda part: part[0], compiled(*batch, config=config, **rest))
+
+    return one
 
 
 def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
@@ -125,43 +118,42 @@ def _map(numbers: tf.data.Dataset, make) -> tf.data.Dataset:
 
 
 def _mixed(make, make_other, share: float, seed: int, stream: int):
-    """Lets each pair be of another source by chance; that one is given two seeds too."""
+    """Lets each pair be of another source by chance; that one is given a seed too."""
 
     def mixed(number):
-        chance, *seeds = tf.unstack(tf.random.split(_pair_seed(seed, stream, number), 3))
-        other = tf.random.stateless_uniform([], chance) < share
-        return tf.cond(other, lambda: make_other(number, seeds), lambda: make(number))
+        chance, own_seed = draws.split(_pair_seed(seed, stream, number), 2)
+        other = draws.uniform(chance) < share
+        return tf.cond(other, lambda: make_other(number, own_seed), lambda: make(number))
 
     return mixed
 
 
 def _megadepth(config: DataConfig, seed: int):
-    read = _real(MegaDepth(config.megadepth, config.size, seed))
-
-    def make(number, seeds):
-        pair = read(number)
-        for name, photometry_seed in zip(("source", "target"), seeds, strict=True):
-            pair[name] = random_photometry(pair[name], photometry_seed, config.photometry)
-        return pair
-
-    return make
+    megadepth = MegaDepth(config.megadepth, config.size, seed)
+    relit = _one(with_appearance, config)
+    return lambda number, own_seed: relit(megadepth.read(number), own_seed)
 
 
 def _sequences(config: DataConfig, seed: int):
-    sequences = Sequences(config.sequences, config.size, seed)
-    return lambda number, seeds: random_frames(*sequences.read(number), seeds, config)
+    sequences = Sequences(config.sequences, canvas_side(config), seed)
+    make = _one(make_frames, config)
+    return lambda number, own_seed: make(sequences.read(number), own_seed)
 
 
-def _cutouts(config: DataConfig, photos: ImageStore) -> Cutout:
-    if config.objects.folder is None:
-        return shape_cutouts(photos)
-    longest_side = round(config.objects.size[1] * config.size)
-    paths = find_images(config.objects.folder)
-    return file_cutouts(ImageStore(paths, cutout_decoder(longest_side), channels=4))
+def _strength(step, config: DataConfig) -> tf.Tensor:
+    """Returns how strong the warps of a training step are at most."""
+    warp = config.warp
+    if not warp.curriculum_steps:
+        return tf.constant(1.0)
+    progress = tf.cast(step, tf.float32) / warp.curriculum_steps
+    return tf.minimum(warp.curriculum_start + (1.0 - warp.curriculum_start) * progress, 1.0)
 
 
 def _pair_seed(seed: int, stream: int, number) -> tf.Tensor:
-    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), number)
+    drawn = tf.numpy_function(
+        lambda number: pair_seed(seed, stream, number), [number], tf.int32, stateful=False
+    )
+    return tf.ensure_shape(drawn, [2])
 
 
 def _shuffled(number, count: int, seed: int) -> tf.Tensor:

@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfdense.data.pairs import random_view
-from tfdense.data.photometry import random_photometry
-from tfdense.data.photos import ImageStore, largest_area, photo_decoder
-from tfdense.data.sampling import sample_mirrored
+from tfdense.data import draws
+from tfdense.data.appearance import random_appearance
+from tfdense.data.cameras import random_view
+from tfdense.data.canvases import square
+from tfdense.data.photos import ImageStore, photo_decoder
+from tfdense.data.surfaces import photo_scene
+from tfdense.data.textures import texture
 from tfdense.data_config import DataConfig, SequencesConfig
 from tfdense.errors import InputError
-from tfdense.geometry import pixel_grid
 from tfdense.images import find_images
 
-_EPOCH, _PARTNER = 0, 1
+_EPOCH, _PARTNER, _PLACE = range(3)
 # With few frames, most of them broken, it takes many draws to find two that can be used.
 _ATTEMPTS = 100
 
@@ -35,19 +37,20 @@ class Sequences:
 
     Args:
         config: the folder and the choice of pairs.
-        size: height and width of the images of a pair, which frames are reduced for.
+        side: height and width of the canvases that frames are put on, in pixels.
         seed: of every random choice.
 
     Raises:
         InputError: if there is no folder, no sequence of two frames in it, or no usable pair.
     """
 
-    def __init__(self, config: SequencesConfig, size: int, seed: int):
+    def __init__(self, config: SequencesConfig, side: int, seed: int):
         self._config = config
         self._seed = seed
+        self._side = side
         self._sequences = find_sequences(config.folder)
         paths = [path for sequence in self._sequences for path in sequence]
-        self._frames = ImageStore(paths, photo_decoder(size), channels=3)
+        self._frames = ImageStore(paths, photo_decoder(side))
         # Of each frame: the first of its sequence, and the one after the last.
         lengths = [len(sequence) for sequence in self._sequences]
         ends = np.repeat(np.cumsum(lengths), lengths)
@@ -59,17 +62,22 @@ class Sequences:
         """Returns the number of frames, which is that of the pairs in an epoch."""
         return len(self._frames)
 
-    def read(self, number) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(self, number) -> tf.Tensor:
         """Gives a pair to a TensorFlow graph, see `load`."""
-        images = tf.numpy_function(self.load, [number], [tf.uint8] * 2, stateful=False)
-        return tuple(tf.ensure_shape(image, [None, None, 3]) for image in images)
+        frames = tf.numpy_function(self.load, [number], tf.uint8, stateful=False)
+        return tf.ensure_shape(frames, [2, self._side, self._side, 3])
 
-    def load(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the source and the target of a pair, uint8 [height, width, 3] of equal sizes."""
+    def load(self, number: int) -> np.ndarray:
+        """Returns the source and the target of a pair, the same square of both frames.
+
+        Returns:
+            uint8 [2, side, side, 3].
+        """
+        place = np.random.default_rng([self._seed, _PLACE, int(number)]).random(2)
         for step in range(len(self) + _ATTEMPTS):
             source, target = (self._frames.load_file(i) for i in self.pair(int(number) + step))
             if source is not None and target is not None and source.shape == target.shape:
-                return source, target
+                return np.stack([square(f, place, self._side) for f in (source, target)])
         raise InputError(
             f"No two frames of a sequence in {self._config.folder} can be used together: they "
             "cannot be read, or differ in size."
@@ -89,42 +97,38 @@ class Sequences:
         return np.random.default_rng([self._seed, _EPOCH, epoch]).permutation(len(self))
 
 
-def random_frames(source, target, seeds, config: DataConfig) -> dict[str, tf.Tensor]:
-    """Makes a training pair of two frames: cut out, scaled, mirrored and changed in colour alike.
+def make_frames(frames, seeds, config: DataConfig) -> dict[str, tf.Tensor]:
+    """Makes training pairs of two frames: cut out, scaled, mirrored and changed in colour alike.
 
     Where the cut-out lies and how large it is, `config.warp` says as for photos. The light changes
     in both frames by the same, or the photometric objective would have nothing to go by; the noise
     is each one's own.
 
     Args:
-        source, target: uint8 [height, width, 3] of equal sizes.
-        seeds: two seeds, int [2] each.
+        frames: uint8 [batch, 2, side, side, 3], source and target.
+        seeds: [batch, 2].
         config: the ranges.
 
     Returns:
-        dict like that of `tfdense.data.pairs.random_pair`, without ground truth: ``flow``, ``mask``
+        dict like that of `tfdense.data.pairs.make_pairs`, without ground truth: ``flow``, ``mask``
         and ``unmatched`` are zero.
     """
-    shape = (config.size, config.size)
-    view_seed, noise_seed = tf.unstack(tf.random.split(seeds[0], 2))
-    flow = tf.zeros([*shape, 2])
-    view = random_view(view_seed, flow, tf.shape(target)[1::-1], config)
-    positions = view.origin + view.scale * pixel_grid(*shape)
-    images = [
-        random_photometry(
-            sample_mirrored(frame, positions, largest_area(config.size)),
-            seeds[1],
-            config.photometry,
-            tf.random.fold_in(noise_seed, number),
-        )
-        for number, frame in enumerate((source, target))
-    ]
+    flow = tf.zeros([frames.shape[0], config.size, config.size, 2])
+    view_seeds, light_seeds, *noise_seeds = draws.split(seeds, 4)
+    view = random_view(view_seeds, flow, frames.shape[2], config.warp)
+
+    def image(number):
+        planes = photo_scene(texture(frames[:, number]), view, flow).source
+        changed = random_appearance(planes, light_seeds, config.photometry, noise_seeds[number])
+        return tf.transpose(changed, [0, 2, 3, 1])
+
+    nowhere = tf.zeros(flow.shape[:3])
     return {
-        "source": images[0],
-        "target": images[1],
+        "source": image(0),
+        "target": image(1),
         "flow": flow,
-        "mask": tf.zeros(shape),
-        "unmatched": tf.zeros(shape),
+        "mask": nowhere,
+        "unmatched": nowhere,
     }
 
 

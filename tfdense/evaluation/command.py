@@ -2,27 +2,34 @@
 
 import argparse
 import csv
+import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tfdense
-from tfdense.errors import InputError
+from tfdense import standard_streams
+from tfdense.errors import InputError, OutputError
 from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.contact_sheet import ContactSheet
-from tfdense.evaluation.measuring import Measurement, measure
-from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.evaluation.readers import DATASETS, read_pairs
+from tfdense.evaluation.measuring import Matches, Measurement, measure
+from tfdense.evaluation.pairs import UnreadPair
+from tfdense.evaluation.readers import DATASETS, find_pairs
 from tfdense.evaluation.summary import summarize
 from tfdense.evaluation.tables import NETWORK, text_table, usage
-from tfdense.files import replacing
-from tfdense.images import write_image
-from tfdense.inference.checks import output_folder
+from tfdense.files import check_outputs, write_text
+from tfdense.images import find_images, write_image
 from tfdense.inference.modes import MODES
 from tfdense.startup import import_tensorflow
 
+if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
+    from tfdense.mixture import Mixture
+
 _SMALLEST_SIDE = 64
+_NUMBERS = ("results.json", "pairs.csv")
+_PICTURES = ("worst_pairs.png", "sparsification.png", "reliability.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,29 +73,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, prints a table and writes the files."""
+    """Measures, prints a table and writes the files.
+
+    Returns:
+        0, or 1 if a pair could not be measured.
+    """
     if arguments.max_side is not None and arguments.max_side < _SMALLEST_SIDE:
         raise InputError(
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
-    pairs = read_pairs(arguments.dataset, arguments.data)
+    pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output
-    if arguments.max_side is not None:
-        pairs = (pair.limited(arguments.max_side) for pair in pairs)
+    pictures = _PICTURES if arguments.model is not None else ()
+    photos = find_images(arguments.data) if DATASETS[arguments.dataset].any_photo else ()
+    check_outputs([folder / name for name in (*_NUMBERS, *pictures)], photos)
     methods, mixture, worst = dict(BASELINES), None, ContactSheet()
     if arguments.model is not None:
         methods[NETWORK] = _network(arguments, folder)
         mixture = methods[NETWORK].mixture
-    output_folder(folder)
-    measurements = []
-    for pair in _counted(pairs):
-        for measurement, match in measure(methods, pair, mixture):
-            measurements.append(measurement)
-            if measurement.method == NETWORK:
-                worst.consider(pair, match, measurement)
+    measurements, failures = _measure_all(pairs, arguments.max_side, methods, mixture, worst)
     if not measurements:
-        raise InputError(f"{arguments.data} holds no pair of {arguments.dataset}.")
+        raise _nothing_measured(arguments, failures)
 
+    reasons = {name: _reason(error) for name, error in failures.items()}
     summary = summarize(measurements)
     count = len(measurements) // len(methods)
     title = f"{arguments.dataset}, number of pairs: {count}"
@@ -96,15 +103,68 @@ def run(arguments: argparse.Namespace) -> int:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
         title += f", network: {arguments.model} ({usage(arguments.mode, arguments.fill)})"
-    _write_numbers(folder, arguments, count, measurements, summary)
-    names = ["results.json", "pairs.csv"]
+    _write_numbers(folder, arguments, count, measurements, summary, reasons)
+    names = [*_NUMBERS]
     if arguments.model is not None:
         write_image(folder / "worst_pairs.png", worst.picture())
         names += ["worst_pairs.png", *_write_plots(folder, arguments.dataset, summary[NETWORK])]
     print(f"{title}; mean over pairs")
     print(text_table(summary))
     print(f"wrote to {folder}: {', '.join(names)}")
-    return 0
+    if not reasons:
+        return 0
+    lines = [f"{len(reasons)} of {count + len(reasons)} pairs could not be measured:"]
+    lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
+    standard_streams.complain("\n".join(lines))
+    return 1
+
+
+def _measure_all(
+    pairs: Iterable[UnreadPair],
+    max_side: int | None,
+    methods: Mapping[str, Matches],
+    mixture: "Mixture | None",
+    worst: ContactSheet,
+) -> tuple[list[Measurement], dict[str, Exception]]:
+    """Returns the measurements, and by name of a pair why it could not be measured."""
+    measurements, failures = [], {}
+    for unread in _counted(pairs):
+        try:
+            pair = unread.read()
+            if pair is None:
+                continue
+            if max_side is not None:
+                pair = pair.limited(max_side)
+            of_pair = list(measure(methods, pair, mixture))
+            for measurement, match in of_pair:
+                if measurement.method == NETWORK:
+                    worst.consider(pair, match, measurement)
+        except OutputError:
+            raise  # The other pairs could not be kept either.
+        except Exception as error:  # Whatever it is, it may be this pair's alone.
+            failures[unread.name] = error
+        else:
+            measurements += [measurement for measurement, _ in of_pair]
+    return measurements, failures
+
+
+def _nothing_measured(
+    arguments: argparse.Namespace, failures: Mapping[str, Exception]
+) -> Exception:
+    """Returns what to raise; an error that is not the user's keeps its stack trace."""
+    if not failures:
+        return InputError(f"{arguments.data} holds no pair of {arguments.dataset}.")
+    name, error = next(iter(failures.items()))
+    if not isinstance(error, InputError):
+        return error
+    count = len(failures)
+    return InputError(f"None of the {count} pairs could be measured. The first, {name}: {error}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return " ".join([f"{type(error).__name__}:", *str(error).split()])
 
 
 def _network(arguments: argparse.Namespace, folder: Path):
@@ -116,7 +176,7 @@ def _network(arguments: argparse.Namespace, folder: Path):
     return RecordedNetwork(lambda: tfdense.load(arguments.model, **use), folder / "raw" / key)
 
 
-def _counted(pairs: Iterable[EvaluationPair]) -> Iterator[EvaluationPair]:
+def _counted(pairs: Iterable[UnreadPair]) -> Iterator[UnreadPair]:
     """Shows how far it is, if somebody watches."""
     for number, pair in enumerate(pairs, 1):
         if sys.stderr.isatty():
@@ -132,6 +192,7 @@ def _write_numbers(
     count: int,
     measurements: Sequence[Measurement],
     summary: dict,
+    reasons: dict[str, str],
 ) -> None:
     content = {
         "version": tfdense.__version__,
@@ -142,16 +203,16 @@ def _write_numbers(
         "fill": arguments.fill,
         "max_side": arguments.max_side,
         "pairs": count,
+        "failed": reasons,
         "methods": summary,
     }
-    with replacing(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
     names = dict.fromkeys(name for m in measurements for name in m.values)
-    with replacing(folder / "pairs.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["pair", "method", *names])
-        writer.writeheader()
-        for m in measurements:
-            writer.writerow({"pair": m.pair, "method": m.method} | m.values)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["pair", "method", *names])
+    writer.writeheader()
+    writer.writerows({"pair": m.pair, "method": m.method} | m.values for m in measurements)
+    write_text(folder / "pairs.csv", table.getvalue())
 
 
 def _write_plots(folder: Path, dataset: str, figures: dict[str, dict]) -> list[str]:

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError:

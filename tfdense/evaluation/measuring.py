@@ -12,7 +12,7 @@ import numpy as np
 from tfdense.evaluation import metrics
 from tfdense.evaluation.geometric import epipolar_precision, homography_corner_error, pose_error
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.inference.checks import image_to_match
+from tfdense.inference.checks import photo_to_match
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
     from tfdense.inference.match import Match
@@ -94,7 +94,7 @@ def measure(
         InputError: if an image is too small to be matched.
     """
     for role in ("source", "target"):
-        image_to_match(f"{role} of the pair {pair.name}", getattr(pair, role))
+        photo_to_match(f"{role} of the pair {pair.name}", getattr(pair, role))
     for name, method in methods.items():
         start = time.perf_counter()
         match = method.match(pair.source, pair.target)

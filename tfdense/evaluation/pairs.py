@@ -1,6 +1,7 @@
 """Pairs of images with ground truth, whatever data set they come from."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -94,6 +95,19 @@ class EvaluationPair:
             unmatched=unmatched,
             tolerance=tolerance,
         )
+
+
+class UnreadPair(NamedTuple):
+    """A pair that is read when its turn comes, so that a broken one does not cost the others.
+
+    Attributes:
+        name: of the pair.
+        read: returns the pair, or None if the data set's protocol leaves it out; raises InputError
+            if a file is missing or broken.
+    """
+
+    name: str
+    read: Callable[[], EvaluationPair | None]
 
 
 def dense_pair(

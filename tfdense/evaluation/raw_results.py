@@ -6,6 +6,7 @@ network, how it is used, and both images. What depends on anything else is not f
 
 import dataclasses
 import hashlib
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
+from tfdense.models.presets import run_files
 
 # Of tfdense: what the answer of a network depends on, with the weights that ship.
 _CODE = (
@@ -103,11 +105,8 @@ def identify(name_or_path: str, **use) -> str:
         digest.update(name_or_path.encode())
     elif saved_model := newest_saved_model(path):
         _add_files(digest, saved_model)
-    elif path.is_dir():
-        for file in (path / "config.yaml", *sorted(path.glob("*.weights.h5"))):
-            _add_files(digest, file)
     else:
-        for file in (path, path.with_name("config.yaml")):
+        for file in run_files(path):
             _add_files(digest, file)
     return digest.hexdigest()[:_HASH_LENGTH]
 
@@ -116,7 +115,7 @@ def _add_files(digest, path: Path) -> None:
     """Adds the content of a file, or of all below a folder but compiled Python."""
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file() and file.suffix != ".pyc":
-            digest.update(file.relative_to(path.parent).as_posix().encode())
+            digest.update(os.fsencode(file.relative_to(path.parent).as_posix()))
             digest.update(hashlib.sha256(file.read_bytes()).digest())
 
 

@@ -1,5 +1,6 @@
 """Files that ground truth is published in: flows, disparities, homographies, other numbers."""
 
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from tfdense.flow_files import read_flow
 
 # What a flow holds where it is unknown is larger than this, or no number.
 _UNKNOWN = 1e9
-_PFM_HEADER = re.compile(rb"(PF|Pf)\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s")
+# Between the parts stands white space, or a line of comment; then the line ends, or one space.
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PFM_HEADER = re.compile(
+    _GAP.join([rb"(PF|Pf)", rb"(\d+)", rb"(\d+)", rb"([-+.\deE]+)"])
+    + rb"(?:[ \t]*(?:\r\n|\r|\n)|\s)"
+)
+# Of a PNG: what it begins with, and the depth and kind (RGB) of KITTI's.
+_PNG, _KITTI_PNG = b"\x89PNG\r\n\x1a\n", bytes([16, 2])
+
+FLOW_SUFFIXES = frozenset({".flo", ".pfm", ".npy", ".png"})
+"""Of the files that `read_flow_file` reads."""
 
 
 def read_homography(path: Path) -> np.ndarray:
@@ -27,7 +38,7 @@ def read_homography(path: Path) -> np.ndarray:
 
 
 def read_flow_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a flow in the format that the file's suffix names.
+    """Reads a flow in the format that the file's suffix names, in small or capital letters.
 
     - ``.flo``: Middlebury's, see `tfdense.flow_files`.
     - ``.pfm``: portable float map of three channels, (dx, dy) and one that is not used, as the
@@ -42,13 +53,13 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: if the file is missing, of another format, or holds no flow.
     """
-    if path.suffix == ".png":
-        return read_kitti_flow(path)
-    readers = {".flo": read_flow, ".pfm": read_pfm, ".npy": _read_array}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in FLOW_SUFFIXES:
         raise InputError(f"Expected a flow as .flo, .pfm, .npy or .png. Received: {path}")
-    flow = readers[path.suffix](path)
-    channels = 3 if path.suffix == ".pfm" else 2
+    if suffix == ".png":
+        return read_kitti_flow(path)
+    flow = {".flo": read_flow, ".pfm": read_pfm, ".npy": _read_array}[suffix](path)
+    channels = 3 if suffix == ".pfm" else 2
     if flow.ndim != 3 or flow.shape[-1] != channels:
         raise InputError(
             f"{path} holds no flow: expected [height, width, {channels}]. Received: {flow.shape}"
@@ -75,7 +86,7 @@ def read_pfm(path: Path) -> np.ndarray:
         raise InputError(f"{path} is no portable float map: expected a file that begins with PF.")
     kind, width, height, scale = header.groups()
     shape = (int(height), int(width)) + ((3,) if kind == b"PF" else ())
-    if len(content) - header.end() != 4 * np.prod(shape):
+    if not math.prod(shape) or len(content) - header.end() != 4 * math.prod(shape):
         raise InputError(f"{path} does not hold the {int(width)}x{int(height)} px that it states.")
     order = "<f4" if scale.startswith(b"-") else ">f4"
     # The lowest row comes first.
@@ -88,11 +99,20 @@ def _read_array(path: Path) -> np.ndarray:
         raise InputError(f"There is no file {path}.")
     try:
         values = np.load(path)
+        if not isinstance(values, np.ndarray):
+            raise ValueError("an archive of arrays")
     except (ValueError, OSError, EOFError):
         raise InputError(f"{path} is not an array that NumPy can read.") from None
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"Expected {path} to hold floating numbers. Received: {values.dtype}")
     return values
+
+
+def is_kitti_flow(path: Path) -> bool:
+    """Whether a PNG has 16 bits in three channels, as KITTI's flows do, and no picture of one."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return start.startswith(_PNG) and start.endswith(_KITTI_PNG)
 
 
 def read_kitti_flow(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +125,7 @@ def read_kitti_flow(path: Path) -> tuple[np.ndarray, np.ndarray]:
         InputError: if the file is missing or is no such image.
     """
     values = read_raw(path)
-    if values.dtype != np.uint16 or values.ndim != 3:
+    if values.dtype != np.uint16 or values.shape[2:] != (3,):
         raise InputError(f"{path} is no flow of KITTI: expected a 16-bit PNG of three channels.")
     # OpenCV gives blue, green, red.
     flow = (values[..., :0:-1].astype(np.float32) - 2**15) / 64
@@ -116,7 +136,8 @@ def read_raw(path: Path) -> np.ndarray:
     """Reads an image as it is stored, whatever its depth and channels."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.fromfile(path, np.uint8)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if values is None:
         raise InputError(f"{path} is not an image that can be decoded.")
     return values
@@ -127,7 +148,8 @@ def read_numbers(path: Path, content: str, columns: int) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
-        values = np.loadtxt(path, ndmin=2)
+        # Windows' editors put a mark before UTF-8.
+        values = np.loadtxt(path, ndmin=2, encoding="utf-8-sig")
     except ValueError:
         values = np.empty((0, 0))
     if values.shape[1:] != (columns,) or not np.isfinite(values).all():

@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.config import Config
-from tfdense.errors import InputError
 from tfdense.exporting import signatures
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.verification import ExportReport, keras_run, read_pair, verify
 from tfdense.exporting.warm_up import write_warm_up_requests
-from tfdense.files import replacing
+from tfdense.files import check_folder, replacing
 from tfdense.models import load
 
 _SIGNATURES = ("match", "match_encoded")
@@ -43,16 +42,16 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         What was written, after running both and comparing them with Keras.
 
     Raises:
-        InputError: if there is no such network or the folder is a file.
+        InputError: if there is no such network.
+        OutputError: if the folder is a file or cannot be written to.
         VerificationError: if a difference exceeds its bound; then this version is not kept.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"Expected a folder for the versions of the model. Received: {folder}")
+    check_folder(folder)
     model, config = load(name)
     version = folder / str(_next_version(folder))
     size = _verified_size(model)
-    with replacing(version) as temporary:
+    with replacing(version, tf.errors.OpError) as temporary:
         _save(model, temporary)
         _write_extra_assets(temporary, folder.resolve().name, model, config)
         loaded = tf.saved_model.load(str(temporary))

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfdense.exporting.encoded import decode_upright
 from tfdense.exporting.metadata import RADIUS
 from tfdense.geometry import pixel_grid, resize_bilinear, spatial_size
+from tfdense.masking import CELLS, NOISE, UNKNOWN_LOG_VARIANCE
+from tfdense.pixels import OPAQUE
 
 
 def match_fixed(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
@@ -71,8 +74,9 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
 def match_encoded(match: Callable, source, target) -> dict[str, tf.Tensor]:
     """Matches images that come as the bytes of JPEG or PNG files.
 
-    Within a batch all sources must have one size, and all targets; any other is refused. An EXIF
-    orientation is not applied.
+    They are decoded by `tfdense.exporting.encoded.decode_upright`. Within a batch all sources must
+    have one size, and all targets; any other is refused. What is transparent is masked, see
+    `tfdense.masking`.
 
     Args:
         match: of two batches of images.
@@ -81,7 +85,16 @@ def match_encoded(match: Callable, source, target) -> dict[str, tf.Tensor]:
     Returns:
         As `match`.
     """
-    return match(_decode(source, "source"), _decode(target, "target"))
+    source, source_mask = _decode(source, "source")
+    target, target_mask = _decode(target, "target")
+    outputs = match(_hide(source, source_mask, "source"), _hide(target, target_mask, "target"))
+    masked = _is_masked(outputs["flow"], source_mask, target_mask)
+    unknown = tf.constant(UNKNOWN_LOG_VARIANCE)
+    return {
+        **outputs,
+        "confidence": tf.where(masked, 0.0, outputs["confidence"]),
+        "log_variance": tf.where(masked[..., None], unknown, outputs["log_variance"]),
+    }
 
 
 def _run(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
@@ -105,17 +118,43 @@ def _checked(image, actual, expected, message: str) -> tf.Tensor:
         return tf.identity(image)
 
 
-def _decode(encoded, name: str) -> tf.Tensor:
-    """Decodes strings [batch] to uint8 [batch, height, width, 3]."""
-    size = tf.shape(_decode_image(encoded[0]))
+def _decode(encoded, role: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes strings [batch] to images uint8 [batch, height, width, 3] and their masks."""
+    size = tf.shape(decode_upright(encoded[0])[0])
 
     def decode(one):
-        image = _decode_image(one)
-        message = f"the images of {name} differ in size within the batch"
-        return _checked(image, tf.shape(image), size, message)
+        image, alpha = decode_upright(one)
+        message = f"the images of {role} differ in size within the batch"
+        return _checked(image, tf.shape(image), size, message), alpha >= OPAQUE
 
-    return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+    specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None], tf.bool)
+    return tf.map_fn(decode, encoded, fn_output_signature=specs)
 
 
-def _decode_image(encoded) -> tf.Tensor:
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _hide(images, masks, role: str) -> tf.Tensor:
+    """As `tfdense.masking.hide`."""
+    height, width = spatial_size(images)
+    noise = tf.constant(NOISE[role])
+    cell = -(-tf.maximum(height, width) // CELLS)
+    rows, columns = (
+        tf.range(side) // cell % period
+        for side, period in zip((height, width), noise.shape, strict=False)
+    )
+    noise = tf.gather(tf.gather(noise, rows), columns, axis=1)
+    return tf.where(masks[..., None], images, noise)
+
+
+def _is_masked(flow, source_masks, target_masks) -> tf.Tensor:
+    """As `tfdense.masking.is_masked`."""
+    limit = tf.cast(tf.stack(spatial_size(source_masks[..., None])[::-1]), tf.float32) - 1
+    places = flow + pixel_grid(*spatial_size(flow))
+    inside = tf.reduce_all((places >= 0) & (places <= limit), axis=-1)
+    x, y = tf.unstack(tf.where(inside[..., None], places, 0.0), axis=-1)
+    needed = [
+        tf.gather_nd(
+            source_masks, tf.cast(tf.stack([row, column], axis=-1), tf.int32), batch_dims=1
+        )
+        for row in (tf.floor(y), tf.math.ceil(y))
+        for column in (tf.floor(x), tf.math.ceil(x))
+    ]
+    return ~target_masks | (inside & ~tf.reduce_all(needed, axis=0))

@@ -14,9 +14,10 @@ from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, round_kern
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
-from tfdense.files import replacing
+from tfdense.files import check_outputs, replacing, reporting
 from tfdense.lite import LiteMatcher, count_operations, foreign_operations
 from tfdense.models import load
+from tfdense.models.presets import run_files
 
 SIGNATURE = "match"
 PRECISIONS = ("float32", "float16")
@@ -45,14 +46,14 @@ def export_tflite(
 
     Raises:
         InputError: if there is no such network, it does not take this size or uses an operation
-            that is not built into LiteRT.
+            that is not built into LiteRT, or the file would replace one of the network's.
+        OutputError: if the file cannot be written.
         VerificationError: if the difference exceeds its bound; then no file is left.
     """
     if precision not in PRECISIONS:
         raise InputError(f"Expected a precision of {PRECISIONS}. Received: {precision!r}")
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"Expected the path of a file. Received: {path}, which is a folder.")
+    check_outputs([path], run_files(name))
     model, config = load(name)
     _check_size(model, size)
     spec = tf.TensorSpec([1, *size, 3], tf.uint8)
@@ -84,13 +85,14 @@ def convert(
     module = tf.Module()
     module.model_variables = list(traced.graph.variables)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(
-            module,
-            folder,
-            signatures={SIGNATURE: traced},
-            # Gradients would need the weights as variables, which would then not be converted.
-            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
+        with reporting(folder, tf.errors.OpError):
+            tf.saved_model.save(
+                module,
+                folder,
+                signatures={SIGNATURE: traced},
+                # Gradients would need the weights as variables, which would not be converted.
+                options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         try:
             content = converter.convert()
@@ -103,7 +105,7 @@ def convert(
 
 def _run(content: bytes) -> Run:
     """Returns the function of two images that a file with this content computes in LiteRT."""
-    with tempfile.TemporaryDirectory() as folder:
+    with reporting(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
         path.write_bytes(content)
         return LiteMatcher(path).run

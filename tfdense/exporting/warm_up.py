@@ -38,7 +38,8 @@ def prediction_log(name: str, signature: str, inputs: dict) -> bytes:
         inputs: what to call it with: arrays or lists of bytes, by name.
     """
     request = _field(
-        _MODEL_SPEC, _field(_NAME, name.encode()) + _field(_SIGNATURE_NAME, signature.encode())
+        _MODEL_SPEC,
+        _field(_NAME, name.encode(errors="replace")) + _field(_SIGNATURE_NAME, signature.encode()),
     )
     for key, value in inputs.items():
         tensor = tf.make_tensor_proto(value).SerializeToString(deterministic=True)

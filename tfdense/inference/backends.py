@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdense import mixture as mixtures
 from tfdense.errors import InputError
+from tfdense.files import utf8_path
+from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
+from tfdense.ops.correlation import forward_only
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 
@@ -77,12 +81,13 @@ class KerasBackend:
         self.mixture = model.mixture
         self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
 
-        # From the second size on the trace has dynamic sizes: no further size is traced again.
-        @tf.function(reduce_retracing=True)
+        # One trace for all sizes. Those of single sizes differ by some 1e-3 px, so that an answer
+        # would depend on what was matched before; and each would be kept.
+        @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)] * 2)
         def run(source, target):
-            outputs = model(
-                {"source": tf.cast(source, tf.float32), "target": tf.cast(target, tf.float32)}
-            )
+            images = {"source": source, "target": target}
+            with forward_only():
+                outputs = model({role: tf.cast(x, tf.float32) for role, x in images.items()})
             return {name: outputs[name] for name in _OUTPUTS}
 
         self._run = run
@@ -101,8 +106,9 @@ class SavedModelBackend:
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
         try:
             metadata = json.loads(path.read_text(encoding="utf-8"))
-            # The signature lives only as long as what it was loaded from.
-            self._loaded = tf.saved_model.load(str(folder))
+            with utf8_path(folder) as reachable:
+                # The signature lives only as long as what it was loaded from.
+                self._loaded = tf.saved_model.load(str(reachable))
         except (ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"The SavedModel {folder} is broken: {reason}") from None
@@ -127,6 +133,34 @@ class LiteBackend:
 
     def run(self, source, target):
         return self._matcher.run(source, target)
+
+
+class MaskedBackend:
+    """A backend whose images have a fourth channel, below 128 where a pixel does not count.
+
+    So a mask follows its image through all that a mode does with it.
+    """
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self.mixture = backend.mixture
+        self.working_size = backend.working_size
+
+    def run(self, source, target):
+        outputs = self._backend.run(source[..., :3].copy(), target[..., :3].copy())
+        height, width = target.shape[:2]
+        grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
+        places = (grid + outputs["flow"]).astype(np.float32)
+        counts = cv2.remap(
+            source[..., 3], places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        masked = np.minimum(counts, target[..., 3]) < 128
+        return {
+            **outputs,
+            "log_variance": np.where(
+                masked[..., None], UNKNOWN_LOG_VARIANCE, outputs["log_variance"]
+            ),
+        }
 
 
 def newest_saved_model(folder: Path) -> Path | None:

@@ -1,43 +1,42 @@
 """What can be refused before a network is loaded."""
 
-import errno
-import os
-from pathlib import Path
-
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.images import as_image
+from tfdense.images import Photo, load_image
 
 # Less has no structure to match; more is beyond what OpenCV's remap can address.
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
 
 
-def image_to_match(role: str, image) -> np.ndarray:
-    """Returns an image, given by its path or as an array, as uint8 [height, width, 3].
+def photo_to_match(role: str, image, mask=None) -> Photo:
+    """Reads an image to match, and which of its pixels count.
 
     Args:
         role: what the image is, for the message.
-        image: see `tfdense.images.as_image`.
+        image, mask: see `tfdense.images.load_image`.
 
     Raises:
-        InputError: if it cannot be read, is no image or has a side of less than 16 px.
+        InputError: if it cannot be read, is no image or has a side of less than 16 px; if the mask
+            is none of its size, or no pixel counts.
     """
-    image = as_image(image)
-    height, width = image.shape[:2]
+    photo = load_image(image, role, mask)
+    height, width = photo.pixels.shape[:2]
     if min(height, width) < _SMALLEST_SIDE or max(height, width) > _LARGEST_SIDE:
         raise InputError(
             f"Expected images with sides of {_SMALLEST_SIDE} to {_LARGEST_SIDE} px. "
             f"Received: a {role} of {width}x{height} px."
         )
-    return image
+    if photo.mask is not None and not photo.mask.any():
+        raise InputError(f"No pixel of the {role} counts: it is transparent or masked throughout.")
+    return photo
 
 
 def camera_matrix(name: str, matrix) -> np.ndarray:
     """Returns the intrinsic matrix of a camera as float64 [3, 3].
 
     Raises:
-        InputError: if it is not ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
+        InputError: if it is not ``[[fx, skew, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
     """
     try:
         values = np.array(matrix, np.float64)
@@ -46,18 +45,18 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     if (
         values.shape != (3, 3)
         or not np.isfinite(values).all()
-        or np.any(values[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] != [0, 0, 0, 0, 1])
+        or np.any(values[[1, 2, 2, 2], [0, 0, 1, 2]] != [0, 0, 0, 1])
         or not (values[0, 0] > 0 and values[1, 1] > 0)
     ):
         raise InputError(
-            f"Expected {name} to be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, "
-            f"in px. Received: {matrix}"
+            f"Expected {name} to be [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive fx and "
+            f"fy, in px. Received: {matrix}"
         )
     return values
 
 
 def key_points(role: str, points) -> np.ndarray:
-    """Returns the (x, y) of key points as float64 [count, 2].
+    """Returns the (x, y) of key points as float64 [count, 2]; an empty list has none.
 
     Raises:
         InputError: if they are no such array of finite numbers.
@@ -66,37 +65,11 @@ def key_points(role: str, points) -> np.ndarray:
         values = np.array(points, np.float64)
     except (TypeError, ValueError):
         values = np.empty(0)
+    if np.shape(points) == (0,):
+        return np.empty((0, 2))
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise InputError(
             f"Expected the key points of the {role} to be finite (x, y), [count, 2]. "
             f"Received: {np.shape(values) if values.size else points}"
         )
     return values
-
-
-def check_writable(path: str | Path) -> None:
-    """Checks that a folder exists, or can be made, without making it.
-
-    Raises:
-        InputError: if it cannot.
-    """
-    ancestors = (Path(path).absolute(), *Path(path).absolute().parents)
-    # Unlike the method of a path, it answers for what may not be looked into too.
-    existing = next(folder for folder in ancestors if os.path.lexists(folder))
-    if not existing.is_dir():
-        raise InputError(f"Cannot write to {path}: {os.strerror(errno.ENOTDIR)}.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"Cannot write to {path}: {os.strerror(errno.EACCES)}.")
-
-
-def output_folder(path: str | Path) -> Path:
-    """Makes a folder to write to, if it does not exist.
-
-    Raises:
-        InputError: if that fails.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write to {path}: {error.strerror}.") from None
-    return Path(path)

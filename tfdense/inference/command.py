@@ -1,29 +1,40 @@
 """``tfdense match``: matches two images and writes flow, confidence and pictures."""
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
-import tfdense
 from tfdense.errors import InputError
-from tfdense.inference.checks import check_writable, image_to_match
+from tfdense.files import check_outputs
+from tfdense.images import Photo
+from tfdense.inference import saving
+from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
-from tfdense.inference.settings import SETTINGS
-from tfdense.startup import import_tensorflow
+from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
 _CYCLE_RADII = 3
+_ROLES = ("source", "target")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
-    parser.add_argument("source", help="image in which the matches are searched")
+    parser.add_argument(
+        "source", help="image in which the matches are searched; - is standard input"
+    )
     parser.add_argument("target", help="image for each pixel of which a match is searched")
     parser.add_argument(
         "-o", "--output", default="match", metavar="DIR", help="folder to write to (%(default)s)"
     )
+    for role in _ROLES:
+        parser.add_argument(
+            f"--{role}-mask", metavar="FILE", help=f"image that is white where the {role} counts"
+        )
     parser.add_argument(
         "--model",
         default="pdcnet-lite",
@@ -85,14 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
-    source = image_to_match("source", arguments.source)
-    target = image_to_match("target", arguments.target)
-    check_writable(arguments.output)
+    source, target = _read_images(arguments)
+    outputs = [Path(arguments.output, name) for name in saving.FILES]
+    masks = [mask for mask in (arguments.source_mask, arguments.target_mask) if mask]
+    check_outputs(outputs, [arguments.source, arguments.target, *masks, arguments.model])
 
     import_tensorflow()
-    matcher = tfdense.load(
-        arguments.model, arguments.max_side, arguments.mode, arguments.setting, arguments.fill
-    )
+    from tfdense.inference import matcher as matchers
+
+    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    matcher = matchers.load(arguments.model, *use)
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius, arguments.both_ways)
     milliseconds = 1000 * (time.perf_counter() - start)
@@ -112,6 +125,21 @@ def run(arguments: argparse.Namespace) -> int:
         f"wrote to {arguments.output}: {', '.join(path.name for path in paths)}"
     )
     return 0
+
+
+def _read_images(arguments: argparse.Namespace) -> list[Photo]:
+    """Reads source and target with their masks; one of the files may be standard input."""
+    names = [getattr(arguments, role + part) for role in _ROLES for part in ("", "_mask")]
+    if names.count("-") > 1:
+        raise InputError("Expected one file at most from standard input. Received: - repeatedly.")
+    source, source_mask, target, target_mask = (
+        sys.stdin.buffer.read() if name == "-" else name for name in names
+    )
+    with quiet():  # libtiff prints of damaged files
+        return [
+            photo_to_match("source", source, source_mask),
+            photo_to_match("target", target, target_mask),
+        ]
 
 
 def _size(image) -> str:

@@ -12,6 +12,7 @@ from tfdense.inference.keypoints import KeypointMatches, match_keypoints
 from tfdense.inference.saving import save_match
 from tfdense.inference.spreading import best_spread
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
+from tfdense.masking import is_masked
 
 # A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
 # component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
@@ -40,6 +41,8 @@ class Match:
         radius: R of the confidence, in px of the source.
         source, target: the images, uint8 [height, width, 3].
         reverse: the match of the source's pixels in the target, if it was asked for.
+        source_mask, target_mask: which pixels count, bool [height, width]; None if all do. Where
+            the target is masked, or the place of its match, the confidence is 0.
     """
 
     flow: np.ndarray
@@ -50,6 +53,8 @@ class Match:
     source: np.ndarray
     target: np.ndarray
     reverse: "Match | None" = None
+    source_mask: np.ndarray | None = None
+    target_mask: np.ndarray | None = None
 
     @property
     def variance(self) -> np.ndarray:
@@ -84,9 +89,12 @@ class Match:
 
         Returns:
             uint8 [height, width, 3] at the target's size, black where the match lies outside of
-            the source.
+            the source or in what is masked.
         """
-        return cv2.remap(self.source, self.positions(), None, cv2.INTER_LINEAR)
+        source = self.source
+        if self.source_mask is not None:
+            source = np.where(self.source_mask[..., None], source, np.uint8(0))
+        return cv2.remap(source, self.positions(), None, cv2.INTER_LINEAR)
 
     def matches(
         self,
@@ -155,6 +163,11 @@ class Match:
         """
         distance = self._distance(distance, 3 * self.radius)
         source, target = key_points("source", source), key_points("target", target)
+        if self.source_mask is not None and len(source):
+            limit = np.array(self.source_mask.shape[::-1]) - 1
+            columns, rows = np.clip(np.rint(source), 0, limit).astype(int).T
+            # What is masked is next to no place.
+            source = np.where(self.source_mask[rows, columns, None], source, np.inf)
         accepted = self._accepted(threshold, cycle)
         return match_keypoints(self.flow, self.confidence, accepted, source, target, distance)
 
@@ -214,7 +227,10 @@ class Match:
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""
-        accepted = self.confidence >= threshold
+        # What is masked has a confidence of 0 and is no match even if the threshold is 0.
+        accepted = (self.confidence >= threshold) & ~is_masked(
+            self.flow, self.source_mask, self.target_mask
+        )
         return accepted if cycle is None else accepted & (self.cycle_error() <= cycle)
 
     def _is_mutual(self, places: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -259,7 +275,7 @@ class Match:
         - ``matches.png``: lines between the best matches.
         - ``overview.png``: all of it in one picture.
 
-        Each file is replaced in one step; other files in the folder stay.
+        Each file is replaced in one step, after all were written; other files in the folder stay.
 
         Args:
             folder: is made if it does not exist.
@@ -271,8 +287,8 @@ class Match:
             The paths of the files.
 
         Raises:
-            InputError: if the folder cannot be made, or the check needs the match of the other
-                direction and there is none.
+            OutputError: if the files cannot be written.
+            InputError: if the check needs the match of the other direction and there is none.
         """
         return save_match(self, folder, threshold, cycle)
 

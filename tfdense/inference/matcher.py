@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from tfdense.errors import InputError
+from tfdense.images import Photo
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
     LiteBackend,
+    MaskedBackend,
     SavedModelBackend,
     newest_saved_model,
 )
-from tfdense.inference.checks import image_to_match
+from tfdense.inference.checks import photo_to_match
 from tfdense.inference.filling import fill_uncertain
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.resizing import rescale_flow, resize_smooth
+from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
@@ -71,7 +74,15 @@ class Matcher:
         """What the log-variances and logits of its matches are parameters of."""
         return self._backend.mixture
 
-    def match(self, source, target, radius: float | None = None, both_ways: bool = False) -> Match:
+    def match(
+        self,
+        source,
+        target,
+        radius: float | None = None,
+        both_ways: bool = False,
+        source_mask=None,
+        target_mask=None,
+    ) -> Match:
         """Finds for every pixel of the target its place in the source.
 
         Args:
@@ -83,6 +94,10 @@ class Matcher:
                 says what was taken.
             both_ways: also matches the source's pixels in the target, which takes as long again:
                 `Match.reverse`, for the checks that need it.
+            source_mask, target_mask: which pixels count, paths or arrays [height, width] of the
+                image's size: what is not 0 counts. So does an image's own alpha channel, from a
+                half on. Where the target is masked, or its match in the source, the confidence is
+                0; what is masked does not change the rest.
 
         Returns:
             The match, at the target's size.
@@ -93,34 +108,54 @@ class Matcher:
         """
         if radius is not None and not radius > 0:
             raise InputError(f"Expected a positive radius. Received: {radius}")
-        source, target = image_to_match("source", source), image_to_match("target", target)
+        source = photo_to_match("source", source, source_mask)
+        target = photo_to_match("target", target, target_mask)
         match = self._match(source, target, radius)
         if not both_ways:
             return match
         return dataclasses.replace(match, reverse=self._match(target, source, radius))
 
-    def _match(self, source: np.ndarray, target: np.ndarray, radius: float | None) -> Match:
-        size = self._backend.working_size(*target.shape[:2])
-        outputs = self._run(self._backend, source, target, size)
+    def _match(self, source: Photo, target: Photo, radius: float | None) -> Match:
+        height, width = target.pixels.shape[:2]
+        size = self._backend.working_size(height, width)
+        backend, *images = self._seen(source, target)
+        outputs = self._run(backend, *images, size)
         if self._fill:
-            outputs = fill_uncertain(self._backend, outputs, target)
+            outputs = fill_uncertain(backend, outputs, images[1][..., :3])
 
         # Pixels of the source per working pixel, (x, y).
-        scale = np.array(source.shape[1::-1]) / size[::-1]
+        scale = np.array(source.pixels.shape[1::-1]) / size[::-1]
         geometric_mean = float(np.sqrt(scale.prod()))
         if radius is None:
             radius = max(1.0, geometric_mean)
-        log_variance = resize_smooth(outputs["log_variance"], target.shape)
-        logits = resize_smooth(outputs["logits"], target.shape)
+        flow = rescale_flow(outputs["flow"], source.pixels.shape, target.pixels.shape)
+        log_variance = resize_smooth(outputs["log_variance"], target.pixels.shape)
+        logits = resize_smooth(outputs["logits"], target.pixels.shape)
         confidence = self._backend.mixture.confidence(
             log_variance, logits, (radius / scale[0], radius / scale[1])
         )
+        log_variance += np.float32(2 * np.log(geometric_mean))
+        masked = is_masked(flow, source.mask, target.mask)
         return Match(
-            flow=rescale_flow(outputs["flow"], source.shape, target.shape),
-            confidence=confidence.numpy(),
-            log_variance=log_variance + np.float32(2 * np.log(geometric_mean)),
+            flow=flow,
+            confidence=np.where(masked, np.float32(0), confidence),
+            log_variance=np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
             logits=logits,
             radius=radius,
-            source=source,
-            target=target,
+            source=source.pixels,
+            target=target.pixels,
+            source_mask=source.mask,
+            target_mask=target.mask,
         )
+
+    def _seen(self, source: Photo, target: Photo) -> tuple[Backend, np.ndarray, np.ndarray]:
+        """Returns what runs the network, and the images for it."""
+        if source.mask is None and target.mask is None:
+            return self._backend, source.pixels, target.pixels
+        images = []
+        for role, (pixels, mask) in (("source", source), ("target", target)):
+            alpha = np.full(pixels.shape[:2], 255, np.uint8)
+            if mask is not None:
+                alpha[~mask] = 0
+            images.append(np.dstack([hide(pixels, mask, role), alpha]))
+        return MaskedBackend(self._backend), *images

@@ -1,61 +1,80 @@
 """A match as files: its arrays, and pictures to look at."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from tfdense import visualize
-from tfdense.files import replacing
-from tfdense.flow_files import write_flow
-from tfdense.images import write_image
-from tfdense.inference.checks import output_folder
+from tfdense.files import replacing_in
+from tfdense.flow_files import encode_flow
+from tfdense.images import encode_image
+from tfdense.inference.two_view import Matches
 
-if TYPE_CHECKING:
-    from tfdense.inference.match import Match
+_ARRAYS, _FLOW = "match.npz", "flow.flo"
+_PICTURES = ("warp.png", "flow.png", "confidence.png", "matches.png", "overview.png")
+FILES = (_ARRAYS, _FLOW, *_PICTURES)
+"""The names of the files of a match."""
 
 _DRAWN_MATCHES = 120
 
 
+class DenseMatch(Protocol):
+    """What is saved, see `tfdense.inference.match.Match`."""
+
+    flow: np.ndarray
+    confidence: np.ndarray
+    radius: float
+    source: np.ndarray
+    target: np.ndarray
+    reverse: "DenseMatch | None"
+
+    def cycle_error(self) -> np.ndarray: ...
+
+    def warp(self) -> np.ndarray: ...
+
+    def matches(self, n: int | None, threshold: float, cycle: float | None) -> Matches: ...
+
+
 def save_match(
-    match: Match, folder: str | Path, threshold: float, cycle: float | None
+    match: DenseMatch, folder: str | Path, threshold: float, cycle: float | None
 ) -> list[Path]:
-    """Writes a match; see `Match.save`."""
-    folder = output_folder(folder)
+    """Writes a match; see `tfdense.inference.match.Match.save`."""
+    folder = Path(folder)
     arrays = {"flow": match.flow, "confidence": match.confidence, "radius": match.radius}
     if match.reverse is not None:
         arrays["cycle_error"] = match.cycle_error()
-    with replacing(folder / "match.npz") as temporary:
-        np.savez(temporary, **arrays)
-    write_flow(folder / "flow.flo", match.flow)
     pictures = _pictures(match, threshold, cycle)
-    for name, picture in pictures.items():
-        write_image(folder / name, picture)
-    return [folder / name for name in ("match.npz", "flow.flo", *pictures)]
+    with replacing_in(folder) as temporary:
+        np.savez(temporary / _ARRAYS, **arrays)
+        (temporary / _FLOW).write_bytes(encode_flow(match.flow))
+        for name, picture in zip(_PICTURES, pictures, strict=True):
+            (temporary / name).write_bytes(encode_image(name, picture))
+    return [folder / name for name in FILES]
 
 
-def _pictures(match: Match, threshold: float, cycle: float | None) -> dict[str, np.ndarray]:
+def _pictures(match: DenseMatch, threshold: float, cycle: float | None) -> list[np.ndarray]:
+    """Returns what `_PICTURES` show."""
     confidence = match.confidence
     if cycle is not None:
         confidence = np.where(match.cycle_error() <= cycle, confidence, np.float32(0))
     warped = match.warp()
     source, target, _ = match.matches(_DRAWN_MATCHES, threshold, cycle)
-    return {
-        "warp.png": warped,
-        "flow.png": visualize.flow_picture(match.flow, confidence, threshold),
-        "confidence.png": visualize.confidence_picture(confidence, match.radius, threshold),
-        "matches.png": visualize.matches_picture(match.source, match.target, source, target),
-        "overview.png": visualize.overview(
-            match.source,
-            match.target,
-            warped,
-            match.flow,
-            confidence,
-            source,
-            target,
-            match.radius,
-            threshold,
-        ),
-    }
+    overview = visualize.overview(
+        match.source,
+        match.target,
+        warped,
+        match.flow,
+        confidence,
+        source,
+        target,
+        match.radius,
+        threshold,
+    )
+    return [
+        warped,
+        visualize.flow_picture(match.flow, confidence, threshold),
+        visualize.confidence_picture(confidence, match.radius, threshold),
+        visualize.matches_picture(match.source, match.target, source, target),
+        overview,
+    ]

@@ -4,6 +4,7 @@ Matches may be wrong. Both geometries are found by OpenCV's USAC, and fitted by 
 matches that agree, each weighted by its confidence.
 """
 
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -12,8 +13,7 @@ import numpy as np
 # As many as the authors draw to find a homography.
 _MAXIMUM_ITERATIONS = 3000
 _REFINEMENTS = 3
-# Of points behind which the depth is not checked, in baselines: distant scenes count too.
-_LARGEST_DEPTH = 1e9
+_MOST_STEPS, _TINY_STEP = 20, 1e-7
 
 
 class Matches(NamedTuple):
@@ -65,7 +65,7 @@ class Pose(NamedTuple):
     Attributes:
         rotation: float64 [3, 3].
         translation: of length 1, float64 [3].
-        inliers: the matches that agree with it and lie before both cameras.
+        inliers: the matches that agree with it and lie before both cameras, or far away.
     """
 
     rotation: np.ndarray
@@ -115,28 +115,38 @@ def fit_pose(
     """
     if len(matches.source) < 5:
         return None
-    points, cameras = (matches.source, matches.target), (camera_source, camera_target)
+    cameras = camera_source, camera_target
+    source, target = (
+        _rays(points, camera) for points, camera in zip(matches[:2], cameras, strict=True)
+    )
+    # In the unit of the rays, the focal length.
+    distance /= np.mean([np.diag(camera)[:2] for camera in cameras])
     undistorted = np.zeros(4)
     essential, mask = cv2.findEssentialMat(
-        *points, *cameras, undistorted, undistorted, _usac(distance)
+        source[:, :2], target[:, :2], *[np.eye(3)] * 2, *[undistorted] * 2, _usac(distance)
     )
     if essential is None or essential.shape != (3, 3):
         return None
-    rays = [
-        cv2.undistortPoints(place[:, None], camera, None)
-        for place, camera in zip(points, cameras, strict=True)
-    ]
-    count, rotation, translation, mask = cv2.recoverPose(
-        essential, *rays, np.eye(3), _LARGEST_DEPTH, mask=mask
-    )[:4]
-    if count < 5:
-        return None
-    within = mask.ravel().astype(bool)
-    inliers = matches.select(within)
-    pose = _refine_pose(
-        rotation, translation[:, 0], *(ray[within, 0] for ray in rays), inliers.confidence
-    )
-    return Pose(*pose, inliers)
+    agree = mask.ravel().astype(bool)
+
+    def before_most(essential):
+        *rotations, translation = cv2.decomposeEssentialMat(essential)
+        return max(
+            itertools.product(rotations, (translation[:, 0], -translation[:, 0])),
+            key=lambda pose: np.count_nonzero(agree & _is_before(*pose, source, target)),
+        )
+
+    def in_view(pose):
+        far = _is_far(pose[0], source, target, distance)
+        return agree & (far | _is_before(*pose, source, target))
+
+    pose = before_most(essential)
+    fitted = in_view(pose)
+    pose = _refine_pose(*pose, source[fitted], target[fitted], matches.confidence[fitted])
+    # Of a distant scene not even the sign of the translation was known before.
+    pose = before_most(_essential(*pose))
+    inliers = matches.select(in_view(pose))
+    return Pose(*pose, inliers) if len(inliers.source) >= 5 else None
 
 
 def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,39 +220,91 @@ def _normalisation(points: np.ndarray) -> np.ndarray:
     return np.array([[scale, 0, -scale * centre[0]], [0, scale, -scale * centre[1]], [0, 0, 1.0]])
 
 
+def _rays(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """Returns the rays (x, y, 1) in a camera's coordinates of its pixels, float64 [count, 3]."""
+    return np.linalg.solve(camera, np.column_stack([points, np.ones(len(points))]).T).T
+
+
+def _is_before(rotation, translation, source, target) -> np.ndarray:
+    """Whether the points of rays lie before both cameras, bool [count].
+
+    ``depth_target * target == depth_source * rotation @ source + translation``, whose product with
+    either ray leaves one depth. OpenCV's triangulation in 32 bits cannot tell the sign of what is
+    some ten thousand baselines away.
+    """
+    turned = source @ rotation.T
+    normal = np.cross(turned, target)
+    depth_source = np.einsum("nc,nc->n", np.cross(target, translation), normal)
+    depth_target = np.einsum("nc,nc->n", np.cross(turned, translation), normal)
+    return (depth_source > 0) & (depth_target > 0)
+
+
+def _is_far(rotation, source, target, distance) -> np.ndarray:
+    """Whether rays are parallel to within an inlier's distance, bool [count].
+
+    On which side of infinity such rays meet is chance.
+    """
+    x, y, z = rotation @ source.T
+    return np.hypot(x - z * target[:, 0], y - z * target[:, 1]) <= z * distance
+
+
 def _refine_pose(rotation, translation, source, target, weights) -> tuple[np.ndarray, np.ndarray]:
     """Minimises the weighted squared distance from the epipolar lines by Gauss-Newton steps.
 
+    In a distant scene any translation is within an inlier's distance of right, and some lead to a
+    local minimum: each of three axes is tried. The pose found may be another of the four that have
+    the same epipolar lines.
+
     Args:
         rotation, translation: of a first pose.
-        source, target: (x, y) at a depth of 1, [count, 2].
+        source, target: the rays (x, y, 1), [count, 3] each.
         weights: [count].
     """
-    source, target = (np.column_stack([rays, np.ones(len(rays))]) for rays in (source, target))
     weights = np.sqrt(weights)
-    for _ in range(_REFINEMENTS):
+
+    def residuals(rotation, translation):
+        return weights * _epipolar_distance(rotation, translation, source, target)
+
+    starts = translation, *_perpendicular(translation)
+    poses = (_descend(residuals, rotation, start) for start in starts)
+    return min(poses, key=lambda pose: np.square(residuals(*pose)).sum())
+
+
+def _descend(residuals, rotation, translation) -> tuple[np.ndarray, np.ndarray]:
+    """Takes Gauss-Newton steps from a pose until they are tiny."""
+    difference = 1e-6
+    for _ in range(_MOST_STEPS):
         # Three rotate, two turn the direction of the translation.
-        turn = np.linalg.svd(translation[None])[2][1:]
+        turn = _perpendicular(translation)
 
         def moved(step, rotation=rotation, translation=translation, turn=turn):
             direction = translation + step[3:] @ turn
             return cv2.Rodrigues(step[:3])[0] @ rotation, direction / np.linalg.norm(direction)
 
-        def residuals(step, moved=moved):
-            return weights * _epipolar_distance(*moved(step), source, target)
-
-        difference = 1e-6
-        now = residuals(np.zeros(5))
-        derivative = [(residuals(difference * unit) - now) / difference for unit in np.eye(5)]
+        now = residuals(rotation, translation)
+        derivative = [
+            (residuals(*moved(difference * unit)) - now) / difference for unit in np.eye(5)
+        ]
         step, *_ = np.linalg.lstsq(np.stack(derivative, axis=-1), -now, rcond=None)
         rotation, translation = moved(step)
+        if np.abs(step).max() < _TINY_STEP:
+            break
     return rotation, translation
+
+
+def _perpendicular(direction: np.ndarray) -> np.ndarray:
+    """Returns two directions at right angles to one and to each other, [2, 3]."""
+    return np.linalg.svd(direction[None])[2][1:]
+
+
+def _essential(rotation, translation) -> np.ndarray:
+    x, y, z = translation
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
 
 
 def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
     """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
-    x, y, z = translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    essential = _essential(rotation, translation)
     lines, back = source @ essential.T, target @ essential
     slope = (lines[:, :2] ** 2).sum(axis=-1) + (back[:, :2] ** 2).sum(axis=-1)
     return (target * lines).sum(axis=-1) / np.sqrt(slope)

@@ -125,7 +125,8 @@ def _show(
     """Shows an image shrunk, and turned by quarter turns, in the middle of a black one.
 
     Returns:
-        uint8 [*size, 3], the matrix from the image's pixels to the new ones, and where it is.
+        uint8 [*size, channels], the matrix from the image's pixels to the new ones, and where it
+        is.
     """
     height, width = size
     if turn % 2:
@@ -140,7 +141,7 @@ def _show(
     )
     y, x = ((whole - part) // 2 for whole, part in zip(size, turned.shape, strict=False))
     place = slice(y, y + turned.shape[0]), slice(x, x + turned.shape[1])
-    shown = np.zeros((*size, 3), np.uint8)
+    shown = np.zeros((*size, image.shape[2]), np.uint8)
     shown[place] = turned
     return shown, _shift(x, y) @ turning @ to_size(image, (rows, columns)), place
 

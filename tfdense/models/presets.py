@@ -101,6 +101,18 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     return model, config
 
 
+def run_files(name: str | Path) -> list[Path]:
+    """Lists the files that `load` may read of a run: its configuration and its weights.
+
+    Args:
+        name: the folder of a run or a file in one, which need not exist.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return [path / "config.yaml", *sorted(path.glob("*.weights.h5"))]
+    return [path, path.with_name("config.yaml")]
+
+
 def _load_preset(name: str) -> tuple[keras.Model, Config]:
     weights = PRESETS[name].weights
     if weights is None:

@@ -1,11 +1,29 @@
 """Correlation of two feature maps: within a window, and between all pairs of positions."""
 
+import contextlib
+import contextvars
 import functools
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from tfdense.geometry import spatial_size
+
+_own_gradient = contextvars.ContextVar("own_gradient", default=True)
+
+
+@contextlib.contextmanager
+def forward_only() -> Iterator[None]:
+    """Traces `local` without its hand-written gradient, for functions that only run forward.
+
+    TensorFlow registers the gradient of each trace for ever, and with it the function's graph: a
+    network that is deleted would leave some 40 MB behind.
+    """
+    token = _own_gradient.set(False)
+    try:
+        yield
+    finally:
+        _own_gradient.reset(token)
 
 
 def local(target, source, radius: int) -> tf.Tensor:
@@ -37,14 +55,13 @@ def local(target, source, radius: int) -> tf.Tensor:
         )
 
     @tf.custom_gradient
-    def correlate(target, source):
-        means = [
-            tf.reduce_mean(target * window, axis=-1) for _, _, window in _windows(source, radius)
-        ]
+    def differentiable(target, source):
         gradient = functools.partial(_gradient_function(radius), target, source)
-        return tf.stack(means, axis=-1), gradient
+        return _correlate(target, source, radius), gradient
 
-    return correlate(target, source)
+    if _own_gradient.get():
+        return differentiable(target, source)
+    return _correlate(target, source, radius)
 
 
 def all_pairs(target, source) -> tf.Tensor:
@@ -69,6 +86,11 @@ def all_pairs(target, source) -> tf.Tensor:
         transpose_b=True,
     )
     return tf.reshape(scores, [batch, height, width, rows * columns])
+
+
+def _correlate(target, source, radius: int) -> tf.Tensor:
+    means = [tf.reduce_mean(target * window, axis=-1) for *_, window in _windows(source, radius)]
+    return tf.stack(means, axis=-1)
 
 
 @functools.cache

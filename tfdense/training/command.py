@@ -2,13 +2,17 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from tfdense.config import Config, load_config
 from tfdense.errors import InputError
+from tfdense.files import check_outputs, making, utf8_path
 from tfdense.startup import import_tensorflow
 
 _RUNS = Path("runs")
+# In the folder of a run.
+_FILES = ("config.yaml", "metrics.csv", "best.weights.h5", "last.weights.h5")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
         folder = arguments.resume
         config = _resumed_config(arguments, overrides)
 
+    outputs = [folder / name for name in _FILES]
+    check_outputs(outputs, filter(None, [config.train.initial_weights]))
+    with making(folder), utf8_path(folder) as reachable:
+        return _train(config, folder, reachable)
+
+
+def _train(config: Config, folder: Path, reachable: Path) -> int:
+    """Trains in a folder, which TensorFlow may reach by another path only."""
     import_tensorflow()
     from tfdense.training.trainer import Trainer
 
-    trainer = Trainer(config, folder)
+    trainer = Trainer(config, reachable)
     start = f"from step {trainer.step} " if trainer.step else ""
     print(f"Training {config.model.preset} {start}in {folder}", flush=True)
     if trainer.step >= config.train.steps:
@@ -64,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 def new_run_folder(config: Config) -> Path:
     """Returns ``runs/NAME``, or ``runs/NAME-2`` and so on where that exists already."""
     folder, number = _RUNS / config.name, 1
-    while folder.exists():
+    while os.path.lexists(folder):
         number += 1
         folder = _RUNS / f"{config.name}-{number}"
     return folder

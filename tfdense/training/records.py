@@ -1,14 +1,16 @@
 """What a run leaves behind while it trains: a table, TensorBoard files, a line of progress."""
 
 import csv
+import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfdense.files import replacing
+from tfdense.files import append, reporting, write_text
 from tfdense.training import validation
 
 COLUMNS = (
@@ -33,16 +35,16 @@ class Records:
     def __init__(self, folder: Path, start_step: int):
         self._path = folder / "metrics.csv"
         rows = read_metrics(self._path) if self._path.is_file() else []
-        with replacing(self._path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(row for row in rows if int(row["step"]) <= start_step)
-        self._summaries = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        header = {column: column for column in COLUMNS}
+        kept = [row for row in rows if int(row["step"]) <= start_step]
+        write_text(self._path, _as_csv([header, *kept]))
+        summaries = folder / "tensorboard"
+        with reporting(summaries, tf.errors.OpError):
+            self._summaries = tf.summary.create_file_writer(str(summaries))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds a row; columns without a value stay empty."""
-        with open(self._path, "a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow({"step": step, **values})
+        append(self._path, _as_csv([{"step": step, **values}]))
         with self._summaries.as_default(step=step):
             for name, value in values.items():
                 group = "validation" if name in validation.COLUMNS else "training"
@@ -53,6 +55,12 @@ class Records:
         """Adds a picture, uint8 [height, width, 3]."""
         with self._summaries.as_default(step=step):
             tf.summary.image("validation", picture[None])
+
+
+def _as_csv(rows: Sequence[dict]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, COLUMNS).writerows(rows)
+    return text.getvalue()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, str]]:

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import Config, save_config
+from tfdense.config import Config, locate, save_config
 from tfdense.data import training_pairs, validation_pairs
 from tfdense.errors import InputError
-from tfdense.files import replacing
+from tfdense.files import replacing, reporting
 from tfdense.models import build
 from tfdense.models.presets import load_weights
 from tfdense.training.optimizer import build_optimizer
@@ -91,7 +91,8 @@ class Trainer:
             InputError: if the loss is no longer finite.
         """
         settings = self.config.train
-        save_config(self.folder / "config.yaml", self.config)
+        # It may be resumed from another working directory.
+        save_config(self.folder / "config.yaml", locate(self.config))
         records = Records(self.folder, self.step)
         if self.step == 0:
             self._validate(records)
@@ -210,7 +211,8 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         self._saved_step.assign(self.step)
-        self._checkpoints.save(self.step)
+        with reporting(self.folder / "checkpoints", tf.errors.OpError):
+            self._checkpoints.save(self.step)
 
     def _restore(self) -> None:
         path = self._checkpoints.latest_checkpoint

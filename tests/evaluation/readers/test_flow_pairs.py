@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import read_pairs
+from tfdense.evaluation.readers import find_pairs, read_pairs
 from tfdense.flow_files import write_flow
 
 HEIGHT, WIDTH = 18, 24
@@ -19,6 +19,75 @@ def test_stored_flow(tmp_path, write_images):
     (pair,) = read_pairs("flow", tmp_path)
     assert (pair.source.mean(), pair.target.mean()) == (10, 20)
     assert (pair.points.tolist(), pair.true_flow.tolist()) == ([[3, 2]], [[4, 5]])
+
+
+@pytest.fixture
+def stored(tmp_path, write_images):
+    """The folder of a pair without its flow, and a flow for it."""
+    write_images(tmp_path / "a", ["source.png", "target.png"])
+    return tmp_path / "a", np.full((HEIGHT, WIDTH, 2), 3, np.float32)
+
+
+def test_what_is_no_ground_truth_does_not_count(stored, tmp_path):
+    folder, flow = stored
+    write_flow(folder / "flow.flo", flow)
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    cv2.imwrite(str(folder / "flow.png"), picture)  # as `tfdense match` writes it
+    (folder / "flow.txt").write_text("notes")
+    (folder / "flow.npz").write_text("")
+    (pair,) = read_pairs("flow", tmp_path)
+    np.testing.assert_array_equal(pair.true_flow, 3)
+
+
+@pytest.mark.parametrize("suffix", [".FLO", ".Pfm", ".NPY", ".PNG"])
+def test_flows_with_suffixes_in_capital_letters(stored, tmp_path, suffix):
+    folder, flow = stored
+    path = folder / f"flow{suffix.lower()}"
+    if suffix == ".FLO":
+        write_flow(path, flow)
+    elif suffix == ".NPY":
+        np.save(path, flow)
+    elif suffix == ".Pfm":
+        cv2.imwrite(str(path), np.dstack([flow[..., 0], flow]))
+    else:
+        known = np.ones((HEIGHT, WIDTH), np.uint16)
+        cv2.imwrite(str(path), np.dstack([known, *[(64 * flow[..., 0] + 2**15)] * 2]).astype("u2"))
+    path.rename(folder / f"flow{suffix}")
+    for name in ("source", "target"):
+        (folder / f"{name}.png").rename(folder / f"{name}.PNG")
+    (pair,) = read_pairs("flow", tmp_path)
+    np.testing.assert_array_equal(pair.true_flow, 3)
+
+
+def test_one_ground_truth_is_expected(stored, tmp_path):
+    folder, flow = stored
+    cv2.imwrite(str(folder / "flow.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(InputError, match=r"one flow as ground truth in .*: flow\.png\."):
+        list(read_pairs("flow", tmp_path))
+    write_flow(folder / "flow.flo", flow)
+    np.save(folder / "flow.npy", flow)
+    with pytest.raises(InputError, match=r"Received: flow\.flo, flow\.npy\."):
+        list(read_pairs("flow", tmp_path))
+
+
+def test_one_source_is_expected(stored, tmp_path, write_images):
+    folder, flow = stored
+    write_flow(folder / "flow.flo", flow)
+    write_images(folder, ["source.bmp"])
+    with pytest.raises(InputError, match=r"one image source .*: source\.bmp and source\.png\."):
+        list(read_pairs("flow", tmp_path))
+
+
+def test_a_broken_pair_does_not_cost_the_next(stored, tmp_path, write_images):
+    write_images(tmp_path / "b", ["source.png", "target.png"])
+    for name in ("a", "b"):
+        write_flow(tmp_path / name / "flow.flo", stored[1])
+    (tmp_path / "a" / "source.png").write_bytes(b"nothing")
+    broken, whole = find_pairs("flow", tmp_path)
+    assert (broken.name, whole.name) == ("a", "b")
+    with pytest.raises(InputError, match=r"source\.png"):
+        broken.read()
+    assert whole.read().name == "b"
 
 
 def test_middlebury_flow(tmp_path, write_images):
@@ -56,6 +125,16 @@ def test_sintel(tmp_path, write_images, name, frames, flows, masks):
     assert (pair.source.mean(), pair.target.mean()) == (20, 10)
     assert set(pair.points[:, 1]) == set(range(len(masks), HEIGHT))
     np.testing.assert_array_equal(pair.true_flow, 3.0)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path, write_images):
+    write_images(tmp_path / "clean" / "alley", ["frame_0007.png", "frame_0008.png"])
+    write_images(tmp_path / "invalid" / "alley", ["frame_0007.png"], height=9)
+    write_flow(tmp_path / "flow" / "alley" / "frame_0007.flo", np.zeros((HEIGHT, WIDTH, 2)))
+    write_flow(tmp_path / "flow" / "alley" / "frame_0007_copy.flo", np.zeros((HEIGHT, WIDTH, 2)))
+    (pair,) = find_pairs("sintel-clean", tmp_path)
+    with pytest.raises(InputError, match=r"frame_0007\.png to have 24x18 px.* Received: 24x9"):
+        pair.read()
 
 
 @pytest.mark.parametrize(
@@ -113,15 +192,26 @@ def test_middlebury_stereo(tmp_path, write_images):
     np.testing.assert_allclose(pair.true_flow, [[-12.5, 0]])
 
 
-def test_middlebury_2014(tmp_path, write_images):
+@pytest.mark.parametrize("unknown", [np.inf, np.nan, 0.0, -np.inf])
+def test_middlebury_2014(tmp_path, write_images, unknown):
     write_images(tmp_path / "Piano", ["im1.png", "im0.png"])
-    disparity = np.full((HEIGHT, WIDTH), np.inf, np.float32)
+    disparity = np.full((HEIGHT, WIDTH), unknown, np.float32)
     disparity[1, 20] = 12.5
     cv2.imwrite(str(tmp_path / "Piano" / "disp0.pfm"), disparity)
     (pair,) = read_pairs("middlebury-2014", tmp_path)
     assert (pair.source.mean(), pair.target.mean()) == (10, 20)
     np.testing.assert_allclose(pair.points, [[20, 1]])
     np.testing.assert_allclose(pair.true_flow, [[-12.5, 0]])
+
+
+def test_public_data_sets_with_suffixes_in_capital_letters(tmp_path, write_images):
+    folder = tmp_path / "Piano"
+    write_images(folder, ["im1.png", "im0.png"])
+    cv2.imwrite(str(folder / "disp0.pfm"), np.ones((HEIGHT, WIDTH), np.float32))
+    for path in list(folder.iterdir()):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    (pair,) = read_pairs("middlebury-2014", tmp_path)
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
 
 
 def test_a_disparity_has_one_channel(tmp_path, write_images):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import read_pairs
-from tfdense.images import write_image
+from tfdense.evaluation.readers import find_pairs, read_pairs
+from tfdense.images import read_image, write_image
 
 
 def test_stored_homography(tmp_path, write_images):
@@ -47,6 +47,38 @@ def test_hpatches_240(hpatches):
     assert pair.source.shape == pair.target.shape == (240, 240, 3)
     np.testing.assert_allclose(pair.true_flow, np.broadcast_to([-60.0, 0], pair.points.shape))
     assert len(pair.points) == 240 * 180
+
+
+@pytest.mark.parametrize("name", ["H_1_{}", "H_1_{}.txt", "H1to{}p", "H1to{}p.txt", "H_1_{}.TXT"])
+@pytest.mark.parametrize("suffix", [".ppm", ".png", ".JPG"])
+def test_hpatches_as_users_have_it(hpatches, name, suffix):
+    scene = hpatches / "v_wall"
+    for k in range(2, 7):
+        content = (scene / f"H_1_{k}").read_bytes()
+        (scene / f"H_1_{k}").unlink()
+        # As an editor of Windows saves it.
+        (scene / name.format(k)).write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    for k in range(1, 7):
+        image = read_image(scene / f"{k}.ppm")
+        (scene / f"{k}.ppm").unlink()
+        write_image(scene / f"{k}{suffix}", image)
+    pairs = list(read_pairs("hpatches", hpatches))
+    assert [pair.name for pair in pairs] == [f"v_wall-{k}" for k in range(2, 7)]
+    np.testing.assert_allclose(pairs[0].true_flow.mean(axis=0), [-20, 0], atol=1e-9)
+
+
+def test_a_missing_image_of_a_scene_costs_one_pair(hpatches):
+    (hpatches / "v_wall" / "3.ppm").unlink()
+    (hpatches / "v_wall" / "H_1_5").unlink()
+    missing = []
+    for pair in find_pairs("hpatches", hpatches):
+        try:
+            pair.read()
+        except InputError as error:
+            missing.append(str(error))
+    assert len(missing) == 2
+    assert "no image file" in missing[0] and "3.ppm" in missing[0]
+    assert "H_1_5" in missing[1]
 
 
 def test_broken_files_are_named(tmp_path, write_images):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import read_pairs
+from tfdense.evaluation.readers import find_pairs, read_pairs
 
 HEADER = "scene,source_image,target_image,XA,YA,XB,YB\n"
 # The protocol's own sizes, so that nothing is scaled but where a test wants it.
@@ -49,6 +49,18 @@ def test_robotcar(tmp_path, write_images):
     (pair,) = read_pairs("robotcar", tmp_path)  # the second has no point within both
     assert (pair.source.mean(), pair.target.mean()) == (10, 20)
     assert (pair.points.tolist(), pair.true_flow.tolist()) == ([[7, 5]], [[2, 3]])
+
+
+def test_a_table_that_a_spreadsheet_wrote(tmp_path, write_images):
+    write_images(tmp_path, ["a.png"], **SIZE)
+    rows = f"{HEADER.removeprefix('scene,')}b.png,a.png,5,6,7,8\na.png,a.png,1,2,3,4\n"
+    content = rows.replace("\n", "\r\n").encode("utf-8-sig")
+    (tmp_path / "test6511.csv").write_bytes(content)
+    missing, whole = find_pairs("robotcar", tmp_path)
+    with pytest.raises(InputError, match=r"no image file .*b\.png"):
+        missing.read()
+    assert whole.name == "2-a-a"
+    assert whole.read().points.tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +111,17 @@ def test_eth3d(tmp_path, write_images):
     (pair,) = read_pairs("eth3d-5", tmp_path)
     assert (pair.name, len(pair.points)) == ("forest-05-00", 1)
     assert not list(read_pairs("eth3d-15", tmp_path))
+
+
+def test_a_broken_reconstruction_costs_its_own_pairs(tmp_path, write_images):
+    write_reconstruction(tmp_path / "a", {})
+    write_reconstruction(tmp_path / "b", {f"cam/{n}.png": "3.5 4.5 7" for n in range(4)})
+    write_images(tmp_path / "b" / "images" / "cam", [f"{n}.png" for n in range(4)])
+    broken, whole = find_pairs("eth3d-3", tmp_path)
+    assert (broken.name, whole.name) == ("a", "b-3-0")
+    with pytest.raises(InputError, match="COLMAP's text format"):
+        broken.read()
+    assert whole.read().points.tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,19 @@ def test_cameras(tmp_path, write_images):
         list(read_pairs("cameras", tmp_path))
 
 
+@pytest.mark.parametrize("names", [("IMG.0000", "IMG.0001"), ("a.b[1]", "a[2]"), ("a", "a-b")])
+def test_names_with_dots_and_brackets(tmp_path, write_images, names):
+    scene = tmp_path / "well"
+    write_images(scene, [f"{name}.png" for name in names])
+    write_images(scene, ["IMG.png", "IMG.0000.b.png", "a.b.png"])
+    for name in names:
+        numbers = np.concatenate([INTRINSIC, np.eye(3), np.full((1, 3), len(name))])
+        np.savetxt(scene / f"{name}.camera.TXT", numbers)
+    (pair,) = read_pairs("cameras", tmp_path)
+    assert pair.name == f"well-{names[0]}-{names[1]}"
+    assert (pair.source.mean(), pair.target.mean()) == (10, 20)
+
+
 def row(names, turns, pose, intrinsic=INTRINSIC):
     numbers = [*turns, *intrinsic.ravel(), *intrinsic.ravel(), *pose.ravel()]
     return " ".join([*names, *map(str, numbers)]) + "\n"
@@ -97,6 +110,15 @@ def test_other_lists_are_refused(tmp_path, write_images, line):
     (tmp_path / "scannet_test_pairs_with_gt.txt").write_text(line + "\n")
     with pytest.raises(InputError, match=r"row 1 of .* two names and 36 numbers"):
         list(read_pairs("scannet", tmp_path))
+
+
+def test_a_list_that_windows_wrote(tmp_path, write_images):
+    write_images(tmp_path, ["caf\udce9.png", "b.png"])
+    line = row(["caf\udce9.png", "b.png"], (0, 0), np.eye(4)).encode(errors="surrogateescape")
+    path = tmp_path / "scannet_test_pairs_with_gt.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + line.replace(b"\n", b"\r\n") * 2)
+    first, second = read_pairs("scannet", tmp_path)
+    assert (first.name, second.name) == ("1-caf\udce9-b", "2-caf\udce9-b")
 
 
 def test_missing_images_are_named(tmp_path):

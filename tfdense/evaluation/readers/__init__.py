@@ -1,7 +1,7 @@
 """Public data sets as pairs with ground truth, each read from the layout it is published in.
 
-A reader takes the folder of the data set and yields an `EvaluationPair` after another. The target
-is the image at whose pixels the ground truth is given.
+A reader takes the folder of the data set and yields an `UnreadPair` after another. The target is
+the image at whose pixels the ground truth is given. Suffixes of files may be in capital letters.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
 from tfdense.evaluation.readers.flow import (
     kitti_pairs,
     middlebury_flow_pairs,
@@ -19,6 +19,7 @@ from tfdense.evaluation.readers.flow import (
     stored_flow_pairs,
     tss_pairs,
 )
+from tfdense.evaluation.readers.folders import any_case
 from tfdense.evaluation.readers.homography import hpatches_pairs, stored_homography_pairs
 from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.points import stored_points_pairs, table_pairs
@@ -35,37 +36,49 @@ class Dataset:
         read: yields the pairs below a folder.
         marker: a pattern, relative to the folder, of which at least one file exists.
         layout: of the folder, for people.
+        any_photo: whether every photo below the folder belongs to the data set.
     """
 
-    read: Callable[[Path], Iterator[EvaluationPair]]
+    read: Callable[[Path], Iterator[UnreadPair]]
     marker: str
     layout: str
+    any_photo: bool = False
 
 
-def read_pairs(name: str, folder: str | Path) -> Iterator[EvaluationPair]:
-    """Checks the folder of a data set and reads it.
+def find_pairs(name: str, folder: str | Path) -> Iterator[UnreadPair]:
+    """Checks the folder of a data set and lists its pairs.
 
     Args:
         name: a key of `DATASETS`.
         folder: where the data set is.
 
     Returns:
-        An iterator over the pairs, in a fixed order; each is read when its turn comes.
+        An iterator over the pairs, in a fixed order.
 
     Raises:
         InputError: if there is no such data set, the folder has another layout, or, while
-            iterating, a file is missing or broken.
+            iterating, the list of the pairs is broken.
     """
     if name not in DATASETS:
         raise InputError(f"There is no data set {name!r}. Expected one of {', '.join(DATASETS)}.")
     dataset, folder = DATASETS[name], Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Expected {dataset.layout}.")
-    if not any(folder.glob(dataset.marker)):
+    if not any(folder.glob(any_case(dataset.marker))):
         raise InputError(
             f"{folder} holds no {dataset.marker}. Expected for {name}: {dataset.layout}."
         )
     return dataset.read(folder)
+
+
+def read_pairs(name: str, folder: str | Path) -> Iterator[EvaluationPair]:
+    """Reads the pairs that `find_pairs` lists, up to the first that is broken.
+
+    Raises:
+        InputError: as `find_pairs`; while iterating, if a file is missing or broken.
+    """
+    pairs = (pair.read() for pair in find_pairs(name, folder))
+    return (pair for pair in pairs if pair is not None)
 
 
 _IMAGES = "PAIR/source.jpg, target.jpg (or .png)"
@@ -80,15 +93,15 @@ DATASETS = {
     **{
         name: Dataset(
             partial(hpatches_pairs, side=side),
-            "v_*/1.ppm",
-            "v_SCENE/1.ppm to 6.ppm and H_1_2 to H_1_6",
+            "v_*/1.*",
+            "v_SCENE/1.ppm to 6.ppm (or another format) and H_1_2 to H_1_6 (or H1to2p; .txt)",
         )
         for name, side in (("hpatches", None), ("hpatches-240", 240))
     },
     "flow": Dataset(
         stored_flow_pairs,
         "*/flow.*",
-        f"{_IMAGES}, flow.flo, .pfm, .npy or .png (as KITTI's)",
+        f"{_IMAGES}, flow.flo, .pfm, .npy or .png (16 bits, as KITTI's)",
     ),
     "middlebury-flow": Dataset(
         middlebury_flow_pairs, "*/flow10.flo", "SCENE/frame10.png, frame11.png, flow10.flo"
@@ -165,8 +178,8 @@ DATASETS = {
             ("scannet", "scannet_test_pairs_with_gt.txt"),
         )
     },
-    "synthetic": Dataset(synthetic_pairs, "**/*", "any folder of photos"),
+    "synthetic": Dataset(synthetic_pairs, "**/*", "any folder of photos", any_photo=True),
     "unrelated": Dataset(
-        unrelated_pairs, "**/*", "any folder of photos that show different things"
+        unrelated_pairs, "**/*", "any folder of photos that show different things", any_photo=True
     ),
 }

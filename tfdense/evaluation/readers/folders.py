@@ -1,10 +1,32 @@
-"""Finding the images of a pair."""
+"""Finding the files of a pair."""
 
+import glob
 from pathlib import Path
 
 import numpy as np
 
+from tfdense.errors import InputError
 from tfdense.images import SUFFIXES, read_image
+
+
+def any_case(pattern: str) -> str:
+    """Returns a pattern for `glob` whose suffix matches in small and in capital letters."""
+    stem, dot, suffix = pattern.rpartition(".")
+    letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in suffix)
+    return f"{stem}{dot}{''.join(letters)}" if dot else pattern
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """Lists the files below a folder that match a pattern, in order; suffixes in any case."""
+    return sorted(path for path in folder.glob(any_case(pattern)) if path.is_file())
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """Returns the path of the file of that name in a folder, its suffix in any case."""
+    path = folder / name
+    if path.is_file():
+        return path
+    return next(iter(find_files(folder, glob.escape(name))), path)
 
 
 def read_source_and_target(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -13,10 +35,26 @@ def read_source_and_target(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_image(source), read_image(target)
 
 
-def only_image(folder: Path, stem: str) -> Path:
-    """Returns the path of the image of that name, whatever its format."""
-    images = (path for path in folder.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES)
-    return min(images, default=folder / f"{stem}.jpg")
+def only_image(folder: Path, stem: str, usual: str = ".jpg") -> Path:
+    """Returns the path of the image of that name, whatever its format.
+
+    Args:
+        folder: in which it lies.
+        stem: its name without the suffix; it may hold dots.
+        usual: the suffix that is missed if there is none.
+
+    Raises:
+        InputError: if there are several.
+    """
+    images = sorted(
+        path
+        for path in folder.iterdir()
+        if path.stem == stem and path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if len(images) > 1:
+        names = " and ".join(path.name for path in images)
+        raise InputError(f"Expected one image {stem} in {folder}. Received: {names}.")
+    return images[0] if images else folder / f"{stem}{usual}"
 
 
 def image_places(folder: Path) -> list[Path]:
@@ -32,3 +70,8 @@ def read_listed_image(places: list[Path], name: str, scene: str = "") -> np.ndar
     """
     paths = (path for place in places for path in (place / name, place / scene / name))
     return read_image(next((path for path in paths if path.is_file()), places[0] / name))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text file: UTF-8, but for names of files, which may hold any bytes."""
+    return path.read_text("utf-8-sig", "surrogateescape").splitlines()

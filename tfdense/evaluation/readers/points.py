@@ -2,14 +2,17 @@
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
 from tfdense.evaluation.readers.folders import (
+    find_files,
     image_places,
+    read_lines,
     read_listed_image,
     read_source_and_target,
 )
@@ -20,16 +23,20 @@ _SHORT_SIDE, _MULTIPLE = 480, 16
 _COLUMNS = ("source_image", "target_image", "XA", "YA", "XB", "YB")
 
 
-def stored_points_pairs(folder: Path) -> Iterator[EvaluationPair]:
+def stored_points_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of folders with a file of points."""
-    for path in sorted(folder.glob("*/points.txt")):
-        rows = read_numbers(path, "rows of target x, target y, source x, source y", columns=4)
-        flow = rows[:, 2:] - rows[:, :2]
-        images = read_source_and_target(path.parent)
-        yield EvaluationPair(path.parent.name, *images, rows[:, :2], flow)
+    for path in find_files(folder, "*/points.txt"):
+        yield UnreadPair(path.parent.name, partial(_stored_points_pair, path))
 
 
-def table_pairs(folder: Path, table: str) -> Iterator[EvaluationPair]:
+def _stored_points_pair(path: Path) -> EvaluationPair:
+    rows = read_numbers(path, "rows of target x, target y, source x, source y", columns=4)
+    flow = rows[:, 2:] - rows[:, :2]
+    images = read_source_and_target(path.parent)
+    return EvaluationPair(path.parent.name, *images, rows[:, :2], flow)
+
+
+def table_pairs(folder: Path, table: str) -> Iterator[UnreadPair]:
     """Yields the pairs of RANSAC-Flow's tables of MegaDepth (1600 pairs) and RobotCar (6511).
 
     A row has the columns source_image, target_image, XA, YA of the source and XB, YB of the target,
@@ -45,27 +52,33 @@ def table_pairs(folder: Path, table: str) -> Iterator[EvaluationPair]:
     from depth maps, on pairs of their own and at their own size.
 
     Raises:
-        InputError: if the table is another one or an image is missing.
+        InputError: if the table is another one.
     """
     path = folder / table
     places = image_places(folder)
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
-            raise InputError(f"{path} has no column {', '.join(sorted(missing))}.")
-        for number, row in enumerate(rows, 1):
-            source_points, target_points = _points(f"row {number} of {path}", row)
-            names = row["source_image"], row["target_image"]
-            scene = row.get("scene") or ""
-            source, target = (read_listed_image(places, name, scene) for name in names)
-            source, source_points, source_inside = _resized(source, source_points)
-            target, target_points, target_inside = _resized(target, target_points)
-            inside = source_inside & target_inside
-            if inside.any():
-                name = "-".join([str(number), *(Path(name).stem for name in names)])
-                flow = source_points[inside] - target_points[inside]
-                images = pad_alike(source, target)
-                yield EvaluationPair(name, *images, np.rint(target_points[inside]), flow)
+    rows = csv.DictReader(read_lines(path))
+    if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
+        raise InputError(f"{path} has no column {', '.join(sorted(missing))}.")
+    for number, row in enumerate(rows, 1):
+        stems = (Path(row[column] or "").stem for column in _COLUMNS[:2])
+        name = "-".join([str(number), *stems])
+        yield UnreadPair(name, partial(_table_pair, name, row, f"row {number} of {path}", places))
+
+
+def _table_pair(
+    name: str, row: dict[str, str], origin: str, places: list[Path]
+) -> EvaluationPair | None:
+    source_points, target_points = _points(origin, row)
+    source, target = (
+        read_listed_image(places, row[column], row.get("scene") or "") for column in _COLUMNS[:2]
+    )
+    source, source_points, source_inside = _resized(source, source_points)
+    target, target_points, target_inside = _resized(target, target_points)
+    inside = source_inside & target_inside
+    if not inside.any():
+        return None
+    flow = source_points[inside] - target_points[inside]
+    return EvaluationPair(name, *pad_alike(source, target), np.rint(target_points[inside]), flow)
 
 
 def _points(origin: str, row: dict[str, str]) -> np.ndarray:

@@ -1,13 +1,21 @@
 """Pairs whose ground truth is the relative pose of two cameras."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import Cameras, EvaluationPair, resize
-from tfdense.evaluation.readers.folders import image_places, only_image, read_listed_image
+from tfdense.evaluation.pairs import Cameras, EvaluationPair, UnreadPair, resize
+from tfdense.evaluation.readers.folders import (
+    file_in,
+    find_files,
+    image_places,
+    only_image,
+    read_lines,
+    read_listed_image,
+)
 from tfdense.evaluation.readers.protocols import short_side_size
 from tfdense.evaluation.truth_files import read_numbers
 from tfdense.images import read_image
@@ -18,24 +26,30 @@ _SHORT_SIDE, _MULTIPLE = 480, 8
 _NOTHING = np.empty((0, 2))
 # Two names, two rotations, two intrinsic matrices and the pose.
 _FIELDS = 2 + 2 + 9 + 9 + 16
+_CAMERA = ".camera.txt"
 
 
-def camera_pairs(folder: Path) -> Iterator[EvaluationPair]:
+def camera_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields pairs of each scene's views, each with the three that follow (as of Strecha's)."""
-    for scene in sorted({path.parent for path in folder.glob("*/*.camera.txt")}):
-        views = sorted(path.name.split(".")[0] for path in scene.glob("*.camera.txt"))
+    for scene in sorted({path.parent for path in find_files(folder, f"*/*{_CAMERA}")}):
+        views = sorted(path.name[: -len(_CAMERA)] for path in find_files(scene, f"*{_CAMERA}"))
         for index, first in enumerate(views):
             for second in views[index + 1 : index + 1 + _FOLLOWING_VIEWS]:
-                images = (read_image(only_image(scene, view)) for view in (first, second))
-                cameras = _relative_cameras(scene, first, second)
                 name = f"{scene.name}-{first}-{second}"
-                yield EvaluationPair(name, *images, _NOTHING, _NOTHING, cameras=cameras)
+                yield UnreadPair(name, partial(_camera_pair, name, scene, first, second))
+
+
+def _camera_pair(name: str, scene: Path, source: str, target: str) -> EvaluationPair:
+    images = (read_image(only_image(scene, view)) for view in (source, target))
+    cameras = _relative_cameras(scene, source, target)
+    return EvaluationPair(name, *images, _NOTHING, _NOTHING, cameras=cameras)
 
 
 def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
     content = "three rows of K, three of R and one of C"
     rows = [
-        read_numbers(scene / f"{view}.camera.txt", content, columns=3) for view in (source, target)
+        read_numbers(file_in(scene, view + _CAMERA), content, columns=3)
+        for view in (source, target)
     ]
     if any(len(values) != 7 for values in rows):
         raise InputError(f"Expected the .camera.txt files of {scene} to hold {content}, as text.")
@@ -46,7 +60,7 @@ def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
     return Cameras(k_source, k_target, r_target.T @ r_source, r_target.T @ (c_source - c_target))
 
 
-def listed_pairs(folder: Path, pairs: str) -> Iterator[EvaluationPair]:
+def listed_pairs(folder: Path, pairs: str) -> Iterator[UnreadPair]:
     """Yields the pairs of SuperGlue's lists of YFCC100M (4000 pairs) and ScanNet (1500).
 
     A row holds, separated by spaces: the names of the first image, the source, and the second, the
@@ -54,38 +68,37 @@ def listed_pairs(folder: Path, pairs: str) -> Iterator[EvaluationPair]:
     intrinsic matrix; and the pose [4, 4] from the first camera to the second. As PDC-Net does, both
     images are resized to a shorter side of 480 px, either side down to a multiple of 8. They are
     not padded to a common size.
-
-    Raises:
-        InputError: if the list is another one or an image is missing.
     """
     path = folder / pairs
     places = image_places(folder)
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         fields = line.split()
-        names = fields[:2]
-        try:
-            values = np.array(fields[2:], np.float64)
-        except ValueError:
-            values = _NOTHING
-        if values.shape != (_FIELDS - 2,):
-            raise InputError(
-                f"Expected row {number} of {path} to hold two names and {_FIELDS - 2} numbers."
-            )
-        turns = values[:2].astype(int)
-        intrinsics, pose = values[2:20].reshape(2, 3, 3), values[20:].reshape(4, 4)
-        views = [
-            _upright(read_listed_image(places, name), intrinsic, turn)
-            for name, intrinsic, turn in zip(names, intrinsics, turns, strict=True)
-        ]
-        (source, k_source, turned_source), (target, k_target, turned_target) = views
-        cameras = Cameras(
-            k_source,
-            k_target,
-            turned_target @ pose[:3, :3] @ turned_source.T,
-            turned_target @ pose[:3, 3],
-        )
-        name = "-".join([str(number), *(Path(name).stem for name in names)])
-        yield EvaluationPair(name, source, target, _NOTHING, _NOTHING, cameras=cameras)
+        name = "-".join([str(number), *(Path(field).stem for field in fields[:2])])
+        origin = f"row {number} of {path}"
+        yield UnreadPair(name, partial(_listed_pair, name, fields, origin, places))
+
+
+def _listed_pair(name: str, fields: list[str], origin: str, places: list[Path]) -> EvaluationPair:
+    try:
+        values = np.array(fields[2:], np.float64)
+    except ValueError:
+        values = _NOTHING
+    if values.shape != (_FIELDS - 2,):
+        raise InputError(f"Expected {origin} to hold two names and {_FIELDS - 2} numbers.")
+    turns = values[:2].astype(int)
+    intrinsics, pose = values[2:20].reshape(2, 3, 3), values[20:].reshape(4, 4)
+    views = [
+        _upright(read_listed_image(places, name), intrinsic, turn)
+        for name, intrinsic, turn in zip(fields[:2], intrinsics, turns, strict=True)
+    ]
+    (source, k_source, turned_source), (target, k_target, turned_target) = views
+    cameras = Cameras(
+        k_source,
+        k_target,
+        turned_target @ pose[:3, :3] @ turned_source.T,
+        turned_target @ pose[:3, 3],
+    )
+    return EvaluationPair(name, source, target, _NOTHING, _NOTHING, cameras=cameras)
 
 
 def _upright(

@@ -1,12 +1,14 @@
 """Rectified pairs whose ground truth is a disparity: the left image is the target."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import EvaluationPair, dense_pair
+from tfdense.evaluation.pairs import EvaluationPair, UnreadPair, dense_pair
+from tfdense.evaluation.readers.folders import file_in, find_files
 from tfdense.evaluation.truth_files import read_pfm, read_raw
 from tfdense.images import read_image
 
@@ -14,23 +16,35 @@ from tfdense.images import read_image
 _DISPARITY_SCALE = 4.0
 
 
-def middlebury_stereo_pairs(folder: Path) -> Iterator[EvaluationPair]:
+def middlebury_stereo_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields Middlebury's stereo scenes of 2003, cones and teddy, at a quarter of their size."""
-    for path in sorted(folder.glob("*/disp2.png")):
-        disparity = read_raw(path)
-        yield _pair(path, ("im6.png", "im2.png"), disparity / _DISPARITY_SCALE, disparity > 0)
+    return _pairs(folder, "disp2.png", ("im6.png", "im2.png"), _quarter_disparity)
 
 
-def middlebury_2014_pairs(folder: Path) -> Iterator[EvaluationPair]:
-    """Yields Middlebury's stereo scenes of 2014; an unknown disparity is infinite."""
-    for path in sorted(folder.glob("*/disp0.pfm")):
-        disparity = read_pfm(path)
-        yield _pair(path, ("im1.png", "im0.png"), disparity, np.isfinite(disparity))
+def middlebury_2014_pairs(folder: Path) -> Iterator[UnreadPair]:
+    """Yields Middlebury's stereo scenes of 2014."""
+    return _pairs(folder, "disp0.pfm", ("im1.png", "im0.png"), read_pfm)
 
 
-def _pair(path: Path, names: tuple[str, str], disparity: np.ndarray, known) -> EvaluationPair:
+def _quarter_disparity(path: Path) -> np.ndarray:
+    return read_raw(path) / _DISPARITY_SCALE
+
+
+def _pairs(
+    folder: Path, truth: str, images: tuple[str, str], read: Callable[[Path], np.ndarray]
+) -> Iterator[UnreadPair]:
+    for path in find_files(folder, f"*/{truth}"):
+        frames = [file_in(path.parent, name) for name in images]
+        yield UnreadPair(path.parent.name, partial(_pair, path, *frames, read))
+
+
+def _pair(
+    path: Path, source: Path, target: Path, read: Callable[[Path], np.ndarray]
+) -> EvaluationPair:
+    disparity = read(path)
     if disparity.ndim != 2:
         raise InputError(f"{path} is no disparity: expected one channel.")
-    source, target = (read_image(path.with_name(name)) for name in names)
+    # What is unknown is infinite or 0, which would be infinitely far away.
+    known = np.isfinite(disparity) & (disparity > 0)
     flow = np.stack([-disparity, np.zeros(disparity.shape)], axis=-1)
-    return dense_pair(path.parent.name, source, target, flow, known)
+    return dense_pair(path.parent.name, read_image(source), read_image(target), flow, known)

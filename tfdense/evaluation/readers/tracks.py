@@ -1,13 +1,15 @@
 """Pairs whose ground truth is what a reconstruction saw in both images."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import EvaluationPair
+from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
+from tfdense.evaluation.readers.folders import find_files, read_lines
 from tfdense.images import read_image
 
 # Each pair's target is that many images after the former's.
@@ -22,7 +24,7 @@ class _View(NamedTuple):
     points: np.ndarray
 
 
-def eth3d_pairs(folder: Path, interval: int) -> Iterator[EvaluationPair]:
+def eth3d_pairs(folder: Path, interval: int) -> Iterator[UnreadPair]:
     """Yields pairs of ETH3D's low-resolution many-view videos at an interval of so many images.
 
     The target is every fifth image of a scene's first camera, the source the one `interval` images
@@ -30,27 +32,37 @@ def eth3d_pairs(folder: Path, interval: int) -> Iterator[EvaluationPair]:
     with the images; the flow is read at the target's point, rounded. GLU-Net's evaluation takes the
     same scenes and intervals, but its list of pairs is not part of ETH3D: figures may differ a
     little. AEPE is published as a mean over the scenes of means over pairs, PCK as the mean over
-    pairs and over all points.
-
-    Raises:
-        InputError: if a reconstruction is not in COLMAP's text format or an image is missing.
+    pairs and over all points. A reconstruction that cannot be read stands for all its pairs.
     """
-    for path in sorted(folder.glob("*/rig_calibration_undistorted/images.txt")):
-        scene, views = path.parent.parent, _first_camera(path)
+    for path in find_files(folder, "*/rig_calibration_undistorted/images.txt"):
+        scene = path.parent.parent
+        try:
+            views = _first_camera(path)
+        except InputError as error:
+            yield UnreadPair(scene.name, partial(_refuse, error))
+            continue
         for target, source in zip(views[::_STEP], views[interval::_STEP], strict=False):
-            _, here, there = np.intersect1d(target.points, source.points, return_indices=True)
-            if not len(here):
-                continue
-            images = (read_image(scene / "images" / view.name) for view in (source, target))
-            flow = source.places[there] - target.places[here]
             stems = (PurePosixPath(view.name).stem for view in (source, target))
             name = "-".join([scene.name, *stems])
-            yield EvaluationPair(name, *images, np.rint(target.places[here]), flow)
+            yield UnreadPair(name, partial(_pair, name, scene, source, target))
+
+
+def _refuse(error: InputError) -> None:
+    raise error
+
+
+def _pair(name: str, scene: Path, source: _View, target: _View) -> EvaluationPair | None:
+    _, here, there = np.intersect1d(target.points, source.points, return_indices=True)
+    if not len(here):
+        return None
+    images = (read_image(scene / "images" / view.name) for view in (source, target))
+    flow = source.places[there] - target.places[here]
+    return EvaluationPair(name, *images, np.rint(target.places[here]), flow)
 
 
 def _first_camera(path: Path) -> list[_View]:
     """Reads the views of the camera whose folder comes first, in the order of their names."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in read_lines(path) if not line.startswith("#")]
     # Two lines an image; the second is empty if it sees nothing.
     pairs = zip(lines[::2], lines[1::2], strict=False)
     records = [(line.split(maxsplit=9), seen) for line, seen in pairs]

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tfdense.data.photometry import blur, colour_matrix, random_photometry
+from tfdense.data.appearance import blur, colour_matrix, random_appearance
 from tfdense.data_config import PhotometryConfig
 
 _OFF = dict.fromkeys(
@@ -19,7 +19,16 @@ def _image(size=32):
 
 def _changed(seed=0, **options):
     config = PhotometryConfig(**_OFF | {"probability": 1.0} | options)
-    return random_photometry(tf.constant(_image()), tf.constant([seed, 1]), config).numpy()
+    return _random(config, [seed, 1])
+
+
+def _random(config, seed):
+    changed = random_appearance(_planes(_image()), tf.constant([seed]), config)
+    return np.transpose(changed[0], [1, 2, 0])
+
+
+def _planes(image):
+    return tf.transpose(tf.constant(image), [2, 0, 1])[None]
 
 
 def test_nothing_asked_changes_nothing():
@@ -29,7 +38,8 @@ def test_nothing_asked_changes_nothing():
 
 def test_blur_is_opencv_s():
     expected = cv2.GaussianBlur(_image(), (11, 11), 1.3, borderType=cv2.BORDER_REFLECT_101)
-    np.testing.assert_allclose(blur(tf.constant(_image()), 1.3, 1.5), expected, atol=0.01)
+    blurred = blur(_planes(_image()), tf.constant([1.3]), 1.5)[0]
+    np.testing.assert_allclose(np.transpose(blurred, [1, 2, 0]), expected, atol=0.01)
 
 
 def test_colour_matrix_turns_the_hue_and_keeps_grey():
@@ -76,10 +86,20 @@ def test_noise_and_compression_are_small():
 
 def test_images_of_a_pair_are_changed_on_their_own_and_repeatably():
     config = PhotometryConfig(probability=1.0)
-    image = tf.constant(_image())
-    first, second = (random_photometry(image, tf.constant([0, i]), config) for i in (1, 2))
+    first, second = (_random(config, [0, i]) for i in (1, 2))
     assert np.abs(first - second).mean() > 3
-    np.testing.assert_array_equal(first, random_photometry(image, tf.constant([0, 1]), config))
+    np.testing.assert_array_equal(first, _random(config, [0, 1]))
     for i in range(10):
-        changed = random_photometry(image, tf.constant([1, i]), config).numpy()
+        changed = _random(config, [1, i])
         assert changed.min() >= 0 and changed.max() <= 255
+
+
+def test_images_do_not_depend_on_their_batch():
+    config = PhotometryConfig(blur=0.5, noise=0.5, jpeg=0.5)
+    seeds = tf.constant([[2, i] for i in range(8)])
+    images = tf.repeat(_planes(_image()), 8, axis=0)
+    together = random_appearance(images, seeds, config).numpy()
+    for image, seed, expected in zip(images, seeds, together, strict=True):
+        alone = random_appearance(image[None], seed[None], config)[0]
+        # A rounding error can decide which way the compression rounds.
+        assert np.mean(np.abs(alone - expected) > 0.01) < 0.01
