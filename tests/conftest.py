@@ -4,6 +4,8 @@ import contextlib
 import resource
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 _REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
@@ -15,6 +17,21 @@ def reference() -> Path:
     if not (_REFERENCE / "README.json").is_file():
         pytest.skip(f"the reference vectors are not at {_REFERENCE}")
     return _REFERENCE
+
+
+@pytest.fixture(scope="session")
+def texture():
+    """Makes float32 images [height, width, 3] of noise at several scales, in colour."""
+
+    def make(height, width, seed=0):
+        generator = np.random.default_rng(seed)
+        image = sum(
+            cv2.GaussianBlur(generator.normal(size=(height, width, 3)), (0, 0), scale) * scale
+            for scale in (1.5, 4, 10)
+        )
+        return np.clip(128 + 90 * image / image.std(), 0, 255).astype(np.float32)
+
+    return make
 
 
 @pytest.fixture

@@ -152,3 +152,52 @@ def test_bilinear_equals_the_original(reference):
     x, y = np.meshgrid(np.arange(6), np.arange(5))
     flow = (mapping - np.stack([x, y], axis=-1)).astype(np.float32)
     np.testing.assert_allclose(warp.bilinear(image, flow), mapped, atol=1e-5)
+
+
+def random_plane_and_flow(batch=2, size=(7, 9), deviation=3.0, seed=0):
+    image, flow = random_image_and_flow(batch, size, deviation=deviation, seed=seed)
+    return image[..., :1].transpose(0, 3, 1, 2), flow.transpose(0, 3, 1, 2)
+
+
+def test_a_plane_goes_on_beyond_its_border():
+    image, flow = random_plane_and_flow()
+    padded = np.pad(image, [(0, 0), (0, 0), (12, 12), (12, 12)], "edge")
+    expected = np.stack(
+        [
+            brute_force(plane[0, ..., None], np.moveaxis(steps, 0, -1) + 12)[..., 0]
+            for plane, steps in zip(padded, flow, strict=True)
+        ]
+    )
+    sampled, _ = warp.plane(image, flow)
+    np.testing.assert_allclose(sampled[:, 0], expected, atol=1e-5)
+
+
+def test_a_plane_tells_how_far_inside_it_was_sampled():
+    flow = np.zeros((1, 2, 4, 5), np.float32)
+    flow[0, 0, 0] = [0, 3, 2.25, 3, 0.5]  # at x = 0 to 4, the last of which is the border
+    flow[0, 1, 3, 0] = 7
+    _, inside = warp.plane(np.zeros((1, 1, 4, 5), np.float32), flow)
+    np.testing.assert_allclose(inside[0, 0, 0], [1, 1, 0.75, 0, 0.5])
+    np.testing.assert_allclose(inside[0, 0, 3], [0, 1, 1, 1, 1])
+
+
+def test_the_gradient_of_a_plane_is_the_numeric_one():
+    image, flow = random_plane_and_flow(1, (4, 5), deviation=1.0)
+    # Not where the gradient jumps.
+    flow = np.floor(flow) + np.clip(flow - np.floor(flow), 0.2, 0.8)
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+
+    def weighted(image, flow):
+        sampled, inside = warp.plane(image, flow)
+        return tf.reduce_sum(sampled * weight + inside)
+
+    analytic, numeric = tf.test.compute_gradient(weighted, [image, flow], delta=1e-2)
+    for one, other in zip(analytic, numeric, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_a_flow_that_is_no_number_samples_something():
+    image, flow = random_plane_and_flow()
+    flow[0, 0, 1, 1], flow[1, 1, 2, 2] = np.nan, np.inf
+    sampled, _ = warp.plane(image, flow)
+    assert np.isfinite(sampled[0, 0, 0]).all()

@@ -4,12 +4,14 @@
     stride 16  match over the whole image gives a first flow, which spreads from where it is certain
                to where it is not; a decoder corrects it
     stride 8   upsample, warp, correlate within 9x9 cells, decode a correction
-    stride 4   the same; the result is resized to the image
+    stride 4   the same; the result is resized to the image, or brought to it by a level at full
+               resolution
 
 Each decoder also opens or corrects the mixture that says how far the flow can be trusted.
 """
 
 from importlib import resources
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -17,6 +19,7 @@ import tensorflow as tf
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.attention import ContextLayer, FlowPropagation
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
+from tfdense.layers.full_resolution import FullResolution
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
 from tfdense.models.inputs import check_sides
@@ -24,6 +27,23 @@ from tfdense.models.inputs import check_sides
 _STRIDES = (16, 8, 4)
 # Of accurate matches at most and of all others at least, in px².
 _BORDER_VARIANCE = 9.0
+
+
+class Coarse(NamedTuple):
+    """What the network finds at stride 4.
+
+    Attributes:
+        flow: [batch, height / 4, width / 4, 2], in px of the images.
+        raw: variances and logits before their bounds, [batch, height / 4, width / 4, 4].
+        state: of the decoder, [batch, height / 4, width / 4, channels].
+        levels, matching: as the network answers them.
+    """
+
+    flow: tf.Tensor
+    raw: tf.Tensor
+    state: tf.Tensor
+    levels: list[dict[str, tf.Tensor]]
+    matching: tf.Tensor
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -39,6 +59,10 @@ class PDCNetLite(keras.Model):
             upper and the second's lower bound. None fixes the first at 1 px², as PDC-Net does.
         context_layers: how often the features at stride 16 attend to each other.
         train_backbone: whether the pyramid's own weights are trained too.
+        refinement_passes: through the level at full resolution, see
+            `tfdense.layers.full_resolution`. Its weights are the same for any number; with 0 there
+            is no such level, and the answer is that of stride 4, resized.
+        train_coarse: whether anything but that level is trained.
     """
 
     stride = 16
@@ -53,8 +77,20 @@ class PDCNetLite(keras.Model):
         least_first_variance: float | None = 0.01,
         context_layers: int = 2,
         train_backbone: bool = True,
+        refinement_passes: int = 0,
+        train_coarse: bool = True,
         **kwargs,
     ):
+        if not isinstance(refinement_passes, int) or refinement_passes < 0:
+            raise ValueError(
+                "`refinement_passes` must be an integer of at least 0. "
+                f"Received: {refinement_passes=}"
+            )
+        if not (train_coarse or refinement_passes):
+            raise ValueError(
+                "`train_coarse=False` trains the level at full resolution alone, which needs "
+                f"`refinement_passes` of at least 1. Received: {refinement_passes=}"
+            )
         super().__init__(**kwargs)
         self.projection_channels = tuple(projection_channels)
         self.decoder_channels = tuple(tuple(channels) for channels in decoder_channels)
@@ -63,6 +99,8 @@ class PDCNetLite(keras.Model):
         self.least_first_variance = least_first_variance
         self.context_layers = context_layers
         self.train_backbone = train_backbone
+        self.refinement_passes = refinement_passes
+        self.train_coarse = train_coarse
 
         bounds = {}
         if least_first_variance is not None:
@@ -88,6 +126,12 @@ class PDCNetLite(keras.Model):
             LevelDecoder(channels, self.mixture.free_variances, name=f"decoder_{stride}")
             for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
         ]
+        if not train_coarse:
+            for layer in self.layers:
+                layer.trainable = False
+        if refinement_passes:
+            fields = self.mixture.free_variances + 2
+            self.refinement = FullResolution(refinement_passes, fields=fields, name="refinement")
 
     def build(self, input_shape):
         """Does nothing: the first call builds the layers, without Keras tracing it beforehand."""
@@ -101,13 +145,29 @@ class PDCNetLite(keras.Model):
 
         Returns:
             {"flow": [batch, height, width, 2], in px, "log_variance" and "logits":
-            [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4,
-            "matching": log-probability of each source cell at stride 16, [batch, height / 16,
-            width / 16, cells]}, float32.
+            [batch, height, width, 2], "levels": the same three at strides 16, 8 and 4, and after
+            each pass of the refinement, "matching": log-probability of each source cell at stride
+            16, [batch, height / 16, width / 16, cells]}, float32.
 
         Raises:
             InputError: if the sides are known and do not fit.
         """
+        # What is not trained keeps its statistics.
+        coarse = self.coarse(inputs, training and self.train_coarse)
+        if self.refinement_passes:
+            refined = self.refinement(
+                *(x if self.train_coarse else tf.stop_gradient(x) for x in coarse[:3]),
+                inputs["target"],
+                inputs["source"],
+            )
+            levels = coarse.levels + [self._level(flow, raw) for flow, raw in refined]
+            return {**levels[-1], "levels": levels, "matching": coarse.matching}
+        size = spatial_size(inputs["target"])
+        final = self._level(resize_bilinear(coarse.flow, size), resize_bilinear(coarse.raw, size))
+        return {**final, "levels": coarse.levels, "matching": coarse.matching}
+
+    def coarse(self, inputs, training=None) -> "Coarse":
+        """Matches two images down to stride 4; takes what `call` does."""
         check_sides(self, inputs["target"])
         targets, sources = self._features(inputs["target"], inputs["source"])
         matched, certainty, matching = self.global_matching(targets[0], sources[0])
@@ -130,9 +190,7 @@ class PDCNetLite(keras.Model):
             flow += correction[..., :2] * stride
             raw += correction[..., 2:]
             levels.append(self._level(flow, raw))
-        image_size = spatial_size(inputs["target"])
-        final = self._level(resize_bilinear(flow, image_size), resize_bilinear(raw, image_size))
-        return {**final, "levels": levels, "matching": matching}
+        return Coarse(flow, raw, state, levels, matching)
 
     def load_backbone_weights(self) -> None:
         """Loads the ImageNet weights of the pyramid that come with the package."""
@@ -152,6 +210,8 @@ class PDCNetLite(keras.Model):
             "least_first_variance": self.least_first_variance,
             "context_layers": self.context_layers,
             "train_backbone": self.train_backbone,
+            "refinement_passes": self.refinement_passes,
+            "train_coarse": self.train_coarse,
         }
 
     def _features(self, *images) -> list[list[tf.Tensor]]:

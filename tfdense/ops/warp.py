@@ -36,6 +36,48 @@ def bilinear(image, flow) -> tf.Tensor:
     return sampled
 
 
+def plane(image, flow) -> tuple[tf.Tensor, tf.Tensor]:
+    """Samples a grey image at the positions that a flow points to; it goes on beyond its border.
+
+    The same interpolation as `bilinear`, for one channel, several times faster on devices: all
+    but the four gathers is arithmetic of whole planes.
+
+    Args:
+        image: float32 [batch, 1, height, width].
+        flow: float32 [batch, 2, height, width], in px, dx first.
+
+    Returns:
+        The image there, [batch, 1, height, width], outside the value of the nearest pixel; and how
+        far inside the position is, likewise: 1 inside, 0 from 1 px outside on. Differentiable in
+        both arguments. What it is where the flow is not finite is undefined.
+    """
+    height, width = image.shape[-2:]
+    if None in (height, width):
+        height, width = tf.unstack(tf.shape(image)[-2:])
+    last_x, last_y = (tf.cast(size - 1, tf.float32) for size in (width, height))
+    x = flow[:, :1] + tf.range(width, dtype=tf.float32)
+    y = flow[:, 1:] + tf.range(height, dtype=tf.float32)[:, None]
+    nearest_x, nearest_y = tf.clip_by_value(x, 0.0, last_x), tf.clip_by_value(y, 0.0, last_y)
+    beyond = tf.abs(x - nearest_x) + tf.abs(y - nearest_y)
+    left, upper = (
+        tf.minimum(tf.floor(position), last - 1.0)
+        for position, last in ((nearest_x, last_x), (nearest_y, last_y))
+    )
+    along_x, along_y = nearest_x - left, nearest_y - upper
+    count = height * width
+    pixels = tf.reshape(image, [-1, count])
+    index = tf.cast(upper * tf.cast(width, tf.float32) + left, tf.int32)
+    # Only a flow that is not a number could lead outside.
+    index = tf.clip_by_value(tf.reshape(index, [-1, count]), 0, count - width - 2)
+    first, second, third, fourth = (
+        tf.reshape(tf.gather(pixels[:, step:], index, batch_dims=1), tf.shape(image))
+        for step in (0, 1, width, width + 1)
+    )
+    first += along_x * (second - first)
+    third += along_x * (fourth - third)
+    return first + along_y * (third - first), tf.maximum(1.0 - beyond, 0.0)
+
+
 def inside(flow, height, width) -> tf.Tensor:
     """Tells where a flow points into an image.
 
