@@ -37,7 +37,9 @@ def load(
             around them. None takes the setting's.
 
     Returns:
-        A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``.
+        A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``. Threads
+        may share it. Other processes may get it, if they are started with "spawn": after a fork,
+        TensorFlow does not work.
 
     Raises:
         InputError: if there is no such network, mode or setting, or it cannot be loaded.

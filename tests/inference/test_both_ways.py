@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-import tfdense
 from tfdense.cli import main
 from tfdense.errors import InputError
 from tfdense.images import write_image
+from tfdense.inference import matcher
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
@@ -131,7 +131,7 @@ def test_matcher_matches_both_ways():
 
 @pytest.mark.parametrize(("radius", "share"), [("0.6", 12 * 26 / 600), ("0.7", 26 / 30)])
 def test_the_command_line_counts_what_returns(monkeypatch, tmp_path, capsys, radius, share):
-    monkeypatch.setattr(tfdense, "load", lambda *arguments: Matcher(Shift()))
+    monkeypatch.setattr(matcher, "load", lambda *arguments: Matcher(Shift()))
     for name, image in (("bright.png", _BRIGHT), ("dark.png", _DARK)):
         write_image(tmp_path / name, image)
     paths = [str(tmp_path / name) for name in ("bright.png", "dark.png", "out")]

@@ -1,6 +1,8 @@
 """Matching images of any size: where the answer lands, in whose pixels, and from which backend."""
 
 import gc
+import multiprocessing
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -289,6 +291,37 @@ def test_threads_share_a_matcher(matchers, pair, form):
         together = list(pool.map(lambda pair: matchers[form].match(*pair).flow, reversed(pairs)))
     for flow, expected in zip(reversed(together), alone, strict=True):
         np.testing.assert_array_equal(flow, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.parametrize("form", ["Keras", "SavedModel"])
+def test_a_forked_process_is_refused(matchers, pair, form):
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def match():
+        try:
+            answers.put(matchers[form].match(*pair).flow)
+        except InputError as error:
+            answers.put(str(error))
+
+    matchers[form].match(*pair)
+    child = context.Process(target=match, daemon=True)
+    child.start()
+    child.join(10)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs
+    assert 'get_context("spawn")' in answers.get()
+
+
+def test_a_pickle_holds_what_a_matcher_was_loaded_from(matchers, pair, answer):
+    content = pickle.dumps(matchers["Keras"])
+    assert len(content) < 1000
+    np.testing.assert_array_equal(pickle.loads(content).match(*pair).flow, answer.flow)
+    backend = KnownMatch((32, 32), (32, 32), (32, 32), lambda x, y: (x, y))
+    with pytest.raises(InputError, match=r"Expected a matcher of tfdense\.load"):
+        pickle.dumps(Matcher(backend))
 
 
 def _assert_same(match, expected):

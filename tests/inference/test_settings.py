@@ -53,7 +53,7 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
         received.append(arguments)
         raise InputError("Enough.")
 
-    monkeypatch.setattr(tfdense, "load", load)
+    monkeypatch.setattr(matcher, "load", load)
     image = tmp_path / "a.ppm"
     image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
     arguments = ["match", str(image), str(image), "-o", str(tmp_path), "--model", "run"]
@@ -61,7 +61,7 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
     main([*arguments, "--max-side", "256", "--fill"])
     main([*arguments, "--no-fill"])
     assert received == [
-        ("run", None, "multiscale", "precise", None),
-        ("run", 256, None, "base", True),
-        ("run", None, None, "base", False),
+        ("run", 960, "multiscale", True),
+        ("run", 256, "direct", True),
+        ("run", 640, "direct", False),
     ]

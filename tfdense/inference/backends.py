@@ -1,7 +1,9 @@
 """What runs a network: Keras, an exported SavedModel or LiteRT, behind one interface."""
 
 import dataclasses
+import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -74,10 +76,32 @@ class TargetSize:
         return max(rows, smallest), max(columns, smallest)
 
 
+def refuse_fork() -> None:
+    """Refuses to use TensorFlow in a process that was forked from one that used it.
+
+    Its threads are not in the child, which would wait for them for ever. LiteRT has no such need.
+
+    Raises:
+        InputError: if this is not the first process that came here.
+    """
+    if os.getpid() != _first_process():
+        raise InputError(
+            "Expected a process of its own. Received: one forked after TensorFlow was used, in "
+            'which it would hang. Start processes with multiprocessing.get_context("spawn"); a '
+            "matcher can be handed to them. Or load it only after the fork."
+        )
+
+
+@functools.cache
+def _first_process() -> int:
+    return os.getpid()
+
+
 class KerasBackend:
     """A network of `tfdense.models`."""
 
     def __init__(self, model: keras.Model, max_side: int):
+        refuse_fork()
         self.mixture = model.mixture
         self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
 
@@ -93,6 +117,7 @@ class KerasBackend:
         self._run = run
 
     def run(self, source, target):
+        refuse_fork()
         outputs = self._run(tf.constant(source[None]), tf.constant(target[None]))
         return {name: outputs[name][0].numpy() for name in _OUTPUTS}
 
@@ -101,6 +126,7 @@ class SavedModelBackend:
     """A SavedModel that `tfdense.exporting` wrote."""
 
     def __init__(self, folder: Path, max_side: int):
+        refuse_fork()
         path = folder / "assets.extra" / "tfdense.json"
         if not path.is_file():
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
@@ -117,6 +143,7 @@ class SavedModelBackend:
         self.working_size = TargetSize(max_side, metadata["stride"], metadata["minimum_size"])
 
     def run(self, source, target):
+        refuse_fork()
         outputs = self._match(source=tf.constant(source[None]), target=tf.constant(target[None]))
         return {name: outputs[name][0].numpy() for name in _OUTPUTS}
 

@@ -18,6 +18,7 @@ from tfdense.inference.backends import (
     MaskedBackend,
     SavedModelBackend,
     newest_saved_model,
+    refuse_fork,
 )
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.filling import fill_uncertain
@@ -33,6 +34,13 @@ from tfdense.models.presets import is_preset
 
 def load(name_or_path: str | Path, max_side: int, mode: Mode, fill: bool) -> "Matcher":
     """Loads a network for matching; see `tfdense.load`."""
+    preset = is_preset(name_or_path)
+    # What a pickle holds counts in any working directory.
+    origin = (name_or_path if preset else Path(name_or_path).absolute(), max_side, mode, fill)
+    return Matcher(_load_backend(name_or_path, max_side), mode, fill, origin)
+
+
+def _load_backend(name_or_path: str | Path, max_side: int) -> Backend:
     if not is_preset(name_or_path):
         path = Path(name_or_path)
         if not path.exists():
@@ -41,15 +49,20 @@ def load(name_or_path: str | Path, max_side: int, mode: Mode, fill: bool) -> "Ma
                 "folder of a run, its .weights.h5, an exported SavedModel or a .tflite file."
             )
         if path.suffix == ".tflite":
-            return Matcher(LiteBackend(path), mode, fill)
+            return LiteBackend(path)
         if saved_model := newest_saved_model(path):
-            return Matcher(SavedModelBackend(saved_model, max_side), mode, fill)
+            return SavedModelBackend(saved_model, max_side)
+    refuse_fork()
     model, _ = load_model(name_or_path)
-    return Matcher(KerasBackend(model, max_side), mode, fill)
+    return KerasBackend(model, max_side)
 
 
 class Matcher:
     """Matches pairs of images with one network.
+
+    Threads may share it. A process forked after TensorFlow was used cannot use it, except one from
+    a .tflite file; one that was started with "spawn" can. A pickle holds no network, only what
+    `load` was given.
 
     Args:
         backend: runs the network.
@@ -58,17 +71,33 @@ class Matcher:
             "wide-baseline" for any turn, too, and "plane" for nothing but a plane.
         fill: whether uncertain pixels get the flow of the certain ones around them, see
             `tfdense.inference.filling`.
+        origin: the arguments of `load`, if that made it.
 
     Raises:
         InputError: if there is no such mode.
     """
 
-    def __init__(self, backend: Backend, mode: Mode = "direct", fill: bool = False):
+    def __init__(
+        self,
+        backend: Backend,
+        mode: Mode = "direct",
+        fill: bool = False,
+        origin: tuple | None = None,
+    ):
         if mode not in MODES:
             raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
         self._backend = backend
         self._run = MODES[mode]
         self._fill = fill
+        self._origin = origin
+
+    def __reduce__(self):
+        if self._origin is None:
+            raise InputError(
+                "Expected a matcher of tfdense.load, which is pickled as what it was loaded from. "
+                "Received: one made of a backend."
+            )
+        return load, self._origin
 
     @property
     def mixture(self) -> Mixture:
@@ -104,8 +133,8 @@ class Matcher:
             The match, at the target's size.
 
         Raises:
-            InputError: if an image cannot be read, is no image or too small, or the radius is
-                not positive.
+            InputError: if an image cannot be read, is no image or too small, the radius is not
+                positive, or the process was forked after TensorFlow was used.
         """
         if radius is not None and not radius > 0:
             raise InputError(f"Expected a positive radius. Received: {radius}")
