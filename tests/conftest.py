@@ -4,7 +4,6 @@ import contextlib
 import resource
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -22,6 +21,7 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def texture():
     """Makes float32 images [height, width, 3] of noise at several scales, in colour."""
+    import cv2  # which the environment of the tests against TensorFlow Addons lacks
 
     def make(height, width, seed=0):
         generator = np.random.default_rng(seed)
