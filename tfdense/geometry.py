@@ -39,7 +39,9 @@ def spatial_size(x) -> tuple:
 
 def resize_bilinear(x, size) -> tf.Tensor:
     """Resizes [batch, height, width, channels] to `size` = (height, width), half-pixel centres."""
-    return tf.cast(tf.image.resize(x, size, method="bilinear", antialias=False), x.dtype)
+    # Of 16-bit floats XLA's gradient would be of another type than TensorFlow holds it to be.
+    wide = tf.cast(x, tf.float32)
+    return tf.cast(tf.image.resize(wide, size, method="bilinear", antialias=False), x.dtype)
 
 
 def resize_area(x, size) -> tf.Tensor:

@@ -97,11 +97,18 @@ def _first_process() -> int:
     return os.getpid()
 
 
+def _bound_memory() -> None:
+    # Of every size of image oneDNN keeps how to compute each layer, by default a thousand times;
+    # this many are more than one size of a network has. It reads this when first used.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+
+
 class KerasBackend:
     """A network of `tfdense.models`."""
 
     def __init__(self, model: keras.Model, max_side: int):
         refuse_fork()
+        _bound_memory()
         self.mixture = model.mixture
         self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
 
@@ -127,6 +134,7 @@ class SavedModelBackend:
 
     def __init__(self, folder: Path, max_side: int):
         refuse_fork()
+        _bound_memory()
         path = folder / "assets.extra" / "tfdense.json"
         if not path.is_file():
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")

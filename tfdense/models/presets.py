@@ -59,17 +59,24 @@ def build(
     former = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        model = network(**{**preset.options, **config.options})
+        with tf.variable_creator_scope(_nameless):
+            model = network(**{**preset.options, **config.options})
+            if not model.built:
+                image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
+                model({"source": image, "target": image})
     except (TypeError, ValueError) as error:
         raise InputError(f"Options of {config.preset}: {error}") from None
     finally:
         keras.config.set_dtype_policy(former)
-    if not model.built:
-        image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
-        model({"source": image, "target": image})
     if backbone_weights and hasattr(model, "load_backbone_weights"):
         model.load_backbone_weights()
     return model
+
+
+def _nameless(next_creator, **options) -> tf.Variable:
+    # TensorFlow keeps 35 kB for ever for each new name of a variable, and Keras numbers those of
+    # its layers; its own variables keep theirs.
+    return next_creator(**{**options, "name": "variable/"})
 
 
 def is_preset(name: str | Path) -> bool:
