@@ -221,7 +221,7 @@ def test_classes_by_number_are_refused(instruction, payload, monkeypatch):
         (b"]NNs.", "TypeError in SETITEM"),
         (b"N)R.", "TypeError in REDUCE"),
         (b"]]\x93.", "TypeError in STACK_GLOBAL"),
-        (b"}(Nu.", "argument 2 is shorter"),
+        (b"}(Nu.", "IndexError in SETITEMS"),
         (b"\x80\x05\x97.", "NEXT_BUFFER"),
         (b"\xf0.", "unknown"),
         (b"\x8e" + (2**40).to_bytes(8, "little") + b"ab.", "expected 1099511627776 bytes"),

@@ -130,7 +130,7 @@ def test_parameters_and_tensors_of_every_version(path):
         np.testing.assert_array_equal(value, VALUES[2:5])
 
 
-def test_views_of_storages_before_version_0_4(path):
+def test_views_of_storages_as_old_versions_wrote_them(path):
     reference = storage(VALUES, "0", view=[("1", 4, 5)])
     content = {"a": tensor(reference, (2, 2), (2, 1), offset=1)}
     torch_writer.sequence(path, content, {"0": VALUES})

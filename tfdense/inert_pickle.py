@@ -156,6 +156,8 @@ def _called(function: Any, arguments: tuple) -> StandIn:
 def _with_items(mapping: dict, items: list) -> dict:
     if not isinstance(mapping, dict):
         raise TypeError
+    if len(items) % 2:
+        raise IndexError
     for key, value in zip(items[::2], items[1::2], strict=True):
         mapping[_key(key)] = value
     return mapping

@@ -122,15 +122,15 @@ def _open_archive(file: BinaryIO) -> tuple[Any, Elements]:
         raise InputError(f"it was compressed. {_EXPECTED}, as it was written")
     if sum(record.file_size for record in records.values()) > size:
         raise ValueError("its records claim to be larger than the file")
+    for record in records.values():
+        if record.CRC == 0:  # none was computed: torch.serialization.set_crc32_options(False)
+            del record.CRC  # so that zipfile compares none
 
     def read(name: str) -> bytes:
         if f"{folder}{name}" not in records:
             raise ValueError(f"it lacks the record {name}")
-        record = records[f"{folder}{name}"]
-        if record.CRC == 0:  # after torch.serialization.set_crc32_options(False)
-            del record.CRC  # so that zipfile does not compare it
         try:
-            return archive.read(record)
+            return archive.read(records[f"{folder}{name}"])
         except _ZIP_ERRORS as error:
             raise ValueError(f"its record {name} cannot be read ({error})") from None
 

@@ -69,7 +69,7 @@ def persistent_load(identity: Any) -> Any:
                 raise InputError(f"it holds elements of the unknown type {name}")
             start = 0
             match view:
-                case [(_, int(start), int(count))]:  # PyTorch before 0.4
+                case [(_, int(start), int(count))]:  # of old versions
                     pass
             return Storage(_STORAGES[class_], key, count, start)
     raise ValueError("its pickle refers to what is neither a storage nor a class")

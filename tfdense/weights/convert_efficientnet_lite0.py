@@ -6,9 +6,9 @@
         --parity-file tests/layers/efficientnet_lite0_parity.npz
 
 Only the layers up to stride 16 are taken; each batch normalisation (epsilon 1e-3) is folded into
-the convolution before it. The script then runs the package's own PyTorch model, for which PyTorch
-is needed, beside the result and fails if they differ. The second command also keeps what the PyTorch model computed, so that
-the tests can compare without PyTorch.
+the convolution before it. The script then runs the package's own PyTorch model, which is all that
+needs PyTorch, beside the result and fails if they differ. The second command also keeps what the
+PyTorch model computed, so that the tests can compare without PyTorch.
 """
 
 import argparse
