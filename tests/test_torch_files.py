@@ -327,6 +327,16 @@ def test_records_that_claim_more_than_there_is_are_refused(path):
         read_state_dict(path)
 
 
+@pytest.mark.parametrize("count", [13, 2**40, 2**63])
+def test_storages_that_claim_more_than_there_is_are_refused(path, count):
+    torch_writer.sequence(path, {"a": _A}, {"0": VALUES})
+    end = 8 + VALUES.nbytes
+    content = path.read_bytes()
+    path.write_bytes(content[:-end] + count.to_bytes(8, "little") + content[-end + 8 :])
+    with pytest.raises(InputError, match="its storage 0 goes beyond the end"):
+        read_state_dict(path)
+
+
 def test_a_changed_element_is_noticed(path):
     torch_writer.archive(path, {"a": _A}, {"0": VALUES})
     content = path.read_bytes()
