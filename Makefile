@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := runs/demo
 
-.PHONY: setup demo test test-slow test-convert test-addons lint format
+.PHONY: setup demo test test-slow test-addons lint format
 
 setup: $(READY)
 
@@ -32,12 +32,6 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
-
-# Reading the authors' checkpoints, for which PyTorch is installed too; one version, which may be had
-# without CUDA.
-test-convert: setup
-	$(BIN)/pip install --quiet --editable '.[convert]' torch==2.13.0
-	$(BIN)/pytest tests/test_converting.py
 
 # The operations against TensorFlow Addons, which runs under TensorFlow 2.15 and Python 3.9 to 3.11.
 test-addons:

@@ -1,22 +1,21 @@
-"""Reading the authors' PyTorch checkpoints into the Keras networks.
+"""Reading the authors' PyTorch checkpoints, and others of their networks, into those of Keras.
 
 `CHECKPOINT_NAMES` is the whole correspondence: the names of the variables here are rewritten, rule
 by rule, to the names in the authors' files.
 """
 
 import argparse
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfdense.config import Config, ModelConfig, dump_config, load_config
-from tfdense.errors import InputError
+from tfdense.errors import InputError, listed
 from tfdense.files import check_outputs, replacing_in
+from tfdense.torch_files import read_state_dict
 
 if TYPE_CHECKING:
     import keras
@@ -103,13 +102,15 @@ def assign_weights(model: "keras.Model", parameters: Mapping[str, np.ndarray]) -
     given = {name for name in parameters if not name.endswith(".num_batches_tracked")}
     problems = []
     if missing := sorted(variables.keys() - given):
-        problems.append(f"it lacks {_listed(missing)}")
+        problems.append(f"it lacks {listed(missing)}")
     if unknown := sorted(given - variables.keys()):
-        problems.append(f"it has the unknown {_listed(unknown)}")
+        problems.append(f"it has the unknown {listed(unknown)}")
     if problems:
         raise InputError(f"Not a checkpoint of {model.name}: {'; '.join(problems)}.")
     values = {}
     for name, variable in variables.items():
+        if np.iscomplexobj(parameters[name]):
+            raise InputError(f"Not a checkpoint of {model.name}: {name} is complex.")
         values[name] = from_checkpoint_layout(np.asarray(parameters[name]), tuple(variable.shape))
         if values[name].shape != tuple(variable.shape):
             raise InputError(
@@ -118,48 +119,6 @@ def assign_weights(model: "keras.Model", parameters: Mapping[str, np.ndarray]) -
             )
     for name, variable in variables.items():
         variable.assign(values[name])
-
-
-def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the parameters in a PyTorch file, without executing anything that it holds.
-
-    Args:
-        path: a bare state dict, or a dict that holds one under ``state_dict`` or ``net``.
-
-    Raises:
-        InputError: if torch is not installed, or the file is not of this kind or holds Python
-            objects.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise InputError(
-            "Reading PyTorch files needs torch: pip install 'tfdense[convert]'."
-        ) from None
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path} holds something other than tensors, refused: {reason}") from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a PyTorch checkpoint: {error}") from None
-    tensors = _state_dict(content, path, torch)
-    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
-
-
-def _state_dict(content: Any, path: Path, torch) -> Mapping[str, Any]:
-    for key in ("state_dict", "net"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: expected a dict of tensors. Received: {type(content).__name__}.")
-    others = [str(name) for name, value in content.items() if not torch.is_tensor(value)]
-    if others:
-        raise InputError(f"{path}: expected a dict of tensors, but {_listed(others)} are not.")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def preset_of(parameters: Mapping[str, np.ndarray]) -> str:
@@ -172,7 +131,7 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
     """Writes a PyTorch checkpoint as Keras weights, with their configuration beside them.
 
     Args:
-        checkpoint: see `read_checkpoint`.
+        checkpoint: see `tfdense.torch_files.read_state_dict`.
         output: ``NAME.weights.h5``. ``config.yaml`` is written beside it, so that
             `tfdense.models.load` knows the network.
         preset: ``pdcnet`` or ``pdcnet-plus``; None recognises it.
@@ -191,7 +150,7 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
     if not output.name.endswith(".weights.h5"):
         raise InputError(f"Expected an output named NAME.weights.h5. Received: {output}")
     check_outputs([output, output.with_name("config.yaml")], [checkpoint])
-    parameters = read_checkpoint(checkpoint)
+    parameters = read_state_dict(checkpoint)
     preset = preset or preset_of(parameters)
     config = ModelConfig(preset=preset)
     config_file = output.with_name("config.yaml")
@@ -209,7 +168,7 @@ def convert(checkpoint: str | Path, output: str | Path, preset: str | None = Non
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``tfdense convert``."""
-    parser.add_argument("checkpoint", help="the authors' PyTorch file")
+    parser.add_argument("checkpoint", help="the PyTorch file, of the authors or of own training")
     parser.add_argument("-o", "--output", required=True, help="NAME.weights.h5 to write")
     parser.add_argument(
         "--preset", choices=("pdcnet", "pdcnet-plus"), help="recognised if not given"
@@ -221,8 +180,3 @@ def run(arguments: argparse.Namespace) -> int:
     preset = convert(arguments.checkpoint, arguments.output, arguments.preset)
     print(f"Wrote {arguments.output}: the weights of {preset}.")
     return 0
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -6,9 +6,9 @@
         --parity-file tests/layers/efficientnet_lite0_parity.npz
 
 Only the layers up to stride 16 are taken; each batch normalisation (epsilon 1e-3) is folded into
-the convolution before it. The script then runs the package's own PyTorch model beside the result
-and fails if they differ. The second command also keeps what the PyTorch model computed, so that
-the tests can compare without PyTorch.
+the convolution before it. The script then runs the package's own PyTorch model, which is all that
+needs PyTorch, beside the result and fails if they differ. The second command also keeps what the
+PyTorch model computed, so that the tests can compare without PyTorch.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from tfdense.files import replacing
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
+from tfdense.torch_files import read_state_dict
 
 _BATCH_NORMALISATION_EPSILON = 1e-3
 
@@ -58,10 +59,10 @@ def _fold(parameters, convolution: str, normalisation: str) -> tuple[np.ndarray,
     return kernel * factor[:, None, None, None], shift - mean * factor
 
 
-def reference_pyramid(state_dict, images: np.ndarray) -> list[np.ndarray]:
+def reference_pyramid(path: str, images: np.ndarray) -> list[np.ndarray]:
     """Runs the PyTorch model on images [batch, height, width, 3] and returns the same features."""
     model = EfficientNet.from_name("efficientnet-lite0").eval()
-    model.load_state_dict(state_dict)
+    model.load_state_dict(torch.load(path, weights_only=True))
     x = torch.from_numpy((images.transpose(0, 3, 1, 2) - 127.0) / 128.0).float()
     features = []
     with torch.no_grad():
@@ -78,10 +79,10 @@ def main() -> None:
     parser.add_argument("--parity-file", type=Path, help="where to keep PyTorch's features")
     arguments = parser.parse_args()
 
-    state_dict = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    pyramid = convert({name: value.numpy() for name, value in state_dict.items()})
+    package_file = EfficientnetLite0ModelFile.get_model_file_path()
+    pyramid = convert(read_state_dict(package_file))
     images = np.random.default_rng(0).integers(0, 256, (1, 48, 80, 3), np.uint8)
-    reference = reference_pyramid(state_dict, images)
+    reference = reference_pyramid(package_file, images)
     for ours, theirs in zip(pyramid(images.astype(np.float32)), reference, strict=True):
         difference = np.abs(ours.numpy() - theirs).max() / np.abs(theirs).max()
         print(f"{tuple(theirs.shape)}: largest difference {difference:.1e} of the largest value")
