@@ -1,6 +1,7 @@
 """Building a network from its configuration, and loading it with its weights."""
 
 import importlib
+import os
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -73,22 +74,22 @@ def build(
 
 
 def is_preset(name: str | Path) -> bool:
-    """Says whether a name means a preset rather than a folder of that name.
+    """Says whether a preset is meant rather than a file or folder: the one rule, used everywhere.
 
-    A preset whose weights ship is always meant. One without gives way to a run in a folder of its
-    name, since nothing else could be loaded.
+    A `Path` is always a path. A string that is a preset's name means the preset if its weights
+    ship, whatever lies in the working directory; a preset without weights gives way to what is
+    there by its name, since nothing else could be loaded. Any other string is a path.
     """
-    preset = PRESETS.get(str(name))
-    if preset is None:
+    if not isinstance(name, str) or name not in PRESETS:
         return False
-    return preset.weights is not None or not Path(name, "config.yaml").is_file()
+    return PRESETS[name].weights is not None or not os.path.lexists(name)
 
 
 def load(name: str | Path) -> tuple[keras.Model, Config]:
     """Loads a trained network.
 
     Args:
-        name: a preset whose weights ship with the package, the folder of a run, or a
+        name: a preset whose weights ship with the package (a string), the folder of a run, or a
             ``.weights.h5`` file in one; `is_preset` tells them apart.
 
     Returns:
@@ -98,7 +99,7 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
         InputError: if there is no such run, or its weights do not fit or are not finite.
     """
     if is_preset(name):
-        return _load_preset(str(name))
+        return _load_preset(name)
     path = Path(name)
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
