@@ -188,10 +188,10 @@ class Tiny(keras.Model):
         }
 
 
-@pytest.fixture(params=["small", pytest.param("as they ship", marks=pytest.mark.slow)])
-def presets(request, tmp_path, monkeypatch):
+@pytest.fixture
+def presets(networks, tmp_path, monkeypatch):
     """Makes the presets small networks, of which one has weights, or leaves them as they are."""
-    if request.param == "as they ship":
+    if networks == "as they ship":
         return
     module = types.ModuleType("tfdense.models.tiny")
     module.Tiny = Tiny
@@ -238,8 +238,17 @@ def _write_checkpoint(path, monkeypatch):
         monkeypatch.setattr(converting, "read_checkpoint", lambda path: parameters)
 
 
-@pytest.mark.parametrize("page", [p for p in _PAGES if _blocks(p)], ids=lambda page: page.name)
-def test_blocks_run(page, folder, monkeypatch, capsys):
+def _page_cases():
+    for page in filter(_blocks, _PAGES):
+        compiles = page.name == "accelerator.md"
+        slow = pytest.mark.slow
+        yield pytest.param(page, "small", id=page.name, marks=slow if compiles else ())
+        if not compiles:  # That of a large network takes many minutes.
+            yield pytest.param(page, "as they ship", id=f"{page.name}-as-they-ship", marks=slow)
+
+
+@pytest.mark.parametrize(("page", "networks"), _page_cases())
+def test_blocks_run(page, networks, folder, monkeypatch, capsys):
     names = {role: read_image(f"{role}.jpg") for role in ("source", "target")}
     for block in _blocks(page):
         where = f"{page.name}:{block.line}"
@@ -279,8 +288,10 @@ def _run(words: list[str], monkeypatch) -> int | str | None:
 def _without_graphs(words: list[str]) -> Iterator[None]:
     """Trains eagerly: tracing a step takes as long as many without."""
     tf.config.run_functions_eagerly("train.py" in words or "train" in words)
-    yield
-    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def _exists(words: list[str]) -> bool:

@@ -104,8 +104,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
         raise InputError(
-            f"Expected a preset ({', '.join(sorted(PRESETS))}) or the folder of a run, with "
-            f"config.yaml and weights in it. Received: {name}"
+            f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
+            f"run, with config.yaml and weights in it. Received: {name!r}"
         )
     config = load_config(folder / "config.yaml")
     weights = path if path != folder else _find_weights(folder)
@@ -118,8 +118,11 @@ def run_files(name: str | Path) -> list[Path]:
     """Lists the files that `load` may read of a run: its configuration and its weights.
 
     Args:
-        name: the folder of a run or a file in one, which need not exist.
+        name: the folder of a run or a file in one, which need not exist, or a preset, which is in
+            none.
     """
+    if is_preset(name):
+        return []
     path = Path(name)
     if path.is_dir():
         return [path / "config.yaml", *sorted(path.glob("*.weights.h5"))]
