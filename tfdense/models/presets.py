@@ -105,7 +105,7 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
-            f"run, with config.yaml and weights in it. Received: {name!r}"
+            f"run, with config.yaml and weights in it. Received: {name}"
         )
     config = load_config(folder / "config.yaml")
     weights = path if path != folder else _find_weights(folder)
