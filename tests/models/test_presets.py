@@ -1,13 +1,16 @@
 """Building networks by name and loading their weights, and what is said when that fails."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+import tfdense
 from tfdense import models
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
-from tfdense.models.presets import PRESETS, is_preset, load_weights
+from tfdense.models.presets import PRESETS, is_preset, load_weights, run_files
 
 # Small, since only names and files matter here.
 _OPTIONS = {
@@ -152,8 +155,41 @@ def test_a_run_named_like_a_preset_without_weights_is_loaded(run, monkeypatch):
     assert models.load("pdcnet")[1] == _CONFIG
 
 
-def test_a_preset_with_weights_goes_before_a_folder_of_its_name(run, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "exists", "expected"),
+    [
+        ("pdcnet-lite", False, True),
+        ("pdcnet-lite", True, True),
+        ("./pdcnet-lite", True, False),
+        (Path("pdcnet-lite"), False, False),
+        ("pdcnet", False, True),
+        ("pdcnet", True, False),
+        (Path("pdcnet"), False, False),
+        ("pdcnet-light", False, False),
+    ],
+)
+def test_when_a_name_means_a_preset(tmp_path, monkeypatch, name, exists, expected):
+    monkeypatch.chdir(tmp_path)
+    if exists:
+        Path(name).mkdir()
+    assert is_preset(name) is expected
+    # What is no file of the user's is not kept from being written over.
+    assert bool(run_files(name)) is not expected
+
+
+def test_a_path_is_no_preset(run, monkeypatch):
     monkeypatch.chdir(run.parent)
+    with pytest.raises(InputError, match=r"as a string.*Received: pdcnet-lite"):
+        models.load(Path("pdcnet-lite"))
     run.rename("pdcnet-lite")
-    assert is_preset("pdcnet-lite")
-    assert not is_preset("./pdcnet-lite")
+    assert models.load(Path("pdcnet-lite"))[1] == _CONFIG
+
+
+def test_anything_that_can_be_loaded_may_be_called_like_a_preset_without_weights(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("pdcnet", "1").mkdir(parents=True)
+    Path("pdcnet", "1", "saved_model.pb").touch()
+    with pytest.raises(InputError, match="pdcnet/1 is not a SavedModel that tfdense exported"):
+        tfdense.load("pdcnet")

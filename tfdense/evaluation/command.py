@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
         choices=MODES,
-        default="direct",
-        help="how the network is used, see `tfdense match` (%(default)s)",
+        help="how the network is used, see `tfdense match` (direct)",
     )
     parser.add_argument(
         "--fill",
@@ -82,6 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
+    if arguments.model is None and (arguments.mode or arguments.fill):
+        raise InputError(
+            "Expected --model NETWORK beside --mode and --fill, which say how a network is used. "
+            "Received: none, so that only the classical methods would be measured."
+        )
+    arguments.mode = arguments.mode or "direct"
     pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output
     pictures = _PICTURES if arguments.model is not None else ()

@@ -1,6 +1,7 @@
 """Building a network from its configuration, and loading it with its weights."""
 
 import importlib
+import os
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -80,22 +81,22 @@ def _nameless(next_creator, **options) -> tf.Variable:
 
 
 def is_preset(name: str | Path) -> bool:
-    """Says whether a name means a preset rather than a folder of that name.
+    """Says whether a preset is meant rather than a file or folder: the one rule, used everywhere.
 
-    A preset whose weights ship is always meant. One without gives way to a run in a folder of its
-    name, since nothing else could be loaded.
+    A `Path` is always a path. A string that is a preset's name means the preset if its weights
+    ship, whatever lies in the working directory; a preset without weights gives way to what is
+    there by its name, since nothing else could be loaded. Any other string is a path.
     """
-    preset = PRESETS.get(str(name))
-    if preset is None:
+    if not isinstance(name, str) or name not in PRESETS:
         return False
-    return preset.weights is not None or not Path(name, "config.yaml").is_file()
+    return PRESETS[name].weights is not None or not os.path.lexists(name)
 
 
 def load(name: str | Path) -> tuple[keras.Model, Config]:
     """Loads a trained network.
 
     Args:
-        name: a preset whose weights ship with the package, the folder of a run, or a
+        name: a preset whose weights ship with the package (a string), the folder of a run, or a
             ``.weights.h5`` file in one; `is_preset` tells them apart.
 
     Returns:
@@ -105,13 +106,13 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
         InputError: if there is no such run, or its weights do not fit or are not finite.
     """
     if is_preset(name):
-        return _load_preset(str(name))
+        return _load_preset(name)
     path = Path(name)
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
         raise InputError(
-            f"Expected a preset ({', '.join(sorted(PRESETS))}) or the folder of a run, with "
-            f"config.yaml and weights in it. Received: {name}"
+            f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
+            f"run, with config.yaml and weights in it. Received: {name}"
         )
     config = load_config(folder / "config.yaml")
     weights = path if path != folder else _find_weights(folder)
@@ -124,8 +125,11 @@ def run_files(name: str | Path) -> list[Path]:
     """Lists the files that `load` may read of a run: its configuration and its weights.
 
     Args:
-        name: the folder of a run or a file in one, which need not exist.
+        name: the folder of a run or a file in one, which need not exist, or a preset, which is in
+            none.
     """
+    if is_preset(name):
+        return []
     path = Path(name)
     if path.is_dir():
         return [path / "config.yaml", *sorted(path.glob("*.weights.h5"))]
