@@ -18,6 +18,7 @@ from tfdense.data.domains import (
     recolour_foliage,
     shade,
 )
+from tfdense.data.histograms import match_histogram
 from tfdense.data_config import DomainConfig, PhotometryConfig
 from tfdense.errors import InputError
 
@@ -100,6 +101,24 @@ def test_compiled_is_the_same():
     )
     # Steep curves and weak edges enlarge a rounding error.
     assert np.mean(np.abs(difference) > 0.05) < 1e-3
+
+
+def test_every_accelerator_takes_them():
+    pytest.importorskip("jax")
+    from tfdense.exporting.stablehlo import lower
+
+    config = DomainConfig(**dict.fromkeys((*_CHANGES, "histogram"), 0.5))
+
+    def change(inputs):
+        planes = random_domain(inputs["planes"], inputs["seeds"], config)
+        return {"planes": match_histogram(planes, tf.roll(planes, 1, 0), tf.ones(2))}
+
+    arguments = {
+        "planes": tf.TensorSpec([2, 3, 32, 32], tf.float32),
+        "seeds": tf.TensorSpec([2, 2], tf.int32),
+    }
+    # It would refuse what is not plain StableHLO.
+    assert list(lower(change, arguments, {}).outputs) == ["planes"]
 
 
 def test_foliage_changes_its_colour_but_not_its_luma():
