@@ -135,8 +135,8 @@ class DomainConfig:
         snow: on `snow_cover` of the ground, roughly.
         shadow: shadow edges; a shadow takes `shadow_darkness` of the light.
         fog: `fog_density` is its optical depth at a mean distance; 1 leaves 37 % of the contrast.
-        night: `night_light` is the share of the grey levels where no lamp shines; lamps, lit
-            windows and other small bright things stay.
+        night: `night_light` is the share of the grey levels that is left where no lamp shines,
+            or more where all would be black; lit windows and other small bright things stay.
         glare: highlights and the sun, as bright as `glare_strength` of white.
         infrared: one channel of bands other than the luma's, foliage often bright; `infrared_remap`
             is how far brightness is remapped at random, 1 leaving nothing of its order.
@@ -157,7 +157,7 @@ class DomainConfig:
     fog: _Fraction = 0.0
     fog_density: _Range = (0.4, 1.5)
     night: _Fraction = 0.0
-    night_light: _Fractions = (0.15, 0.4)
+    night_light: _Fractions = (0.2, 0.5)
     glare: _Fraction = 0.0
     glare_strength: _Fractions = (0.4, 1.0)
     infrared: _Fraction = 0.0

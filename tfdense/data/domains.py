@@ -36,6 +36,8 @@ _FOLIAGE = [
 _MOONLIGHT, _LAMPLIGHT, _SKYLIGHT = ([0.75, 0.95, 1.3], [1.35, 0.95, 0.5], [1.0, 0.93, 0.8])
 # Weights of red, green and blue that make the sky dark, as near infrared does.
 _BANDS = [0.6, 0.5, -0.3]
+# Least mean of a photo taken at night, in grey levels.
+_NIGHT_MEAN = 40.0
 _LAMPS, _HIGHLIGHTS, _SHADOWS = 4, 5, 2
 # Nodes along a side: neighbourhoods of a twentieth of the image.
 _COARSE = 20
@@ -211,13 +213,13 @@ def _fog(planes, seeds, density) -> tf.Tensor:
 
 
 def _night(planes, seeds, light) -> tf.Tensor:
+    """Puts up lamps, and exposes longer where the image would be all but black."""
     place_seeds, size_seeds = draws.split(seeds, 2)
     draw = draws.uniform(size_seeds, [_LAMPS, 2])
-    strength = 0.9 * draw[..., 0] ** 2
+    strength, radius = 0.9 * draw[..., 0] ** 2, 0.05 + 0.25 * draw[..., 1]
     places = draws.uniform(place_seeds, [_LAMPS, 2])
-    return make_night(
-        planes, light, bumps(places, 0.05 + 0.25 * draw[..., 1], strength, *planes.shape[2:])
-    )
+    night = make_night(planes, light, bumps(places, radius, strength, *planes.shape[2:]))
+    return night * tf.clip_by_value(_NIGHT_MEAN / (mean(night) + 1.0), 1.0, 3.0)
 
 
 def _glare(planes, seeds, strength) -> tf.Tensor:
