@@ -10,6 +10,7 @@ import math
 import tensorflow as tf
 
 from tfdense.data import draws
+from tfdense.data.conditions import where_any
 from tfdense.data.planes import (
     blur,
     bumps,
@@ -247,7 +248,8 @@ def _infrared(planes, seeds, remap) -> tf.Tensor:
     grey += each(draws.uniform(foliage_seeds, (), 0.0, 0.8)) * _foliage(planes) * (255.0 - grey)
     knots = 255.0 * draws.uniform(curve_seeds, [1, _KNOTS])
     plain = tf.linspace(0.0, 255.0, _KNOTS)
-    grey = look_up(grey, plain + remap[:, None, None] * (knots - plain))
+    curve = plain + remap[:, None, None] * (knots - plain)
+    grey = where_any(remap > 0, lambda: look_up(grey, curve), grey)
     centred = grey - mean(grey)
     contrast = tf.minimum(55.0 / (tf.sqrt(mean(centred**2)) + 1.0), 3.0)
     return tf.tile(115.0 + contrast * centred, [1, 3, 1, 1])
