@@ -24,6 +24,7 @@ def _ordered(bounds: tuple) -> tuple:
 
 _Ordered = pydantic.AfterValidator(_ordered)
 _Range = Annotated[tuple[_NotNegative, _NotNegative], _Ordered]
+_Fractions = Annotated[tuple[_Fraction, _Fraction], _Ordered]
 _Shares = Annotated[tuple[_Positive, Annotated[float, Field(gt=0, le=1)]], _Ordered]
 _Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], _Ordered]
 
@@ -122,6 +123,55 @@ class ObjectConfig:
 
 
 @frozen
+class DomainConfig:
+    """Changes to another domain, see `tfdense.data.domains`; none of them unless asked for.
+
+    A number named like a change is how often an image gets it that `PhotometryConfig.probability`
+    has changed at all; what follows is the range from which it is drawn how strong it is.
+
+    Attributes:
+        season: foliage in the colours of autumn, drought or winter; `season_strength` 1 leaves
+            nothing of its own.
+        snow: on `snow_cover` of the ground, roughly.
+        shadow: shadow edges; a shadow takes `shadow_darkness` of the light.
+        fog: `fog_density` is its optical depth at a mean distance; 1 leaves 37 % of the contrast.
+        night: `night_light` is the share of the grey levels that is left where no lamp shines,
+            or more where all would be black; lit windows and other small bright things stay.
+        glare: highlights and the sun, as bright as `glare_strength` of white.
+        infrared: one channel of bands other than the luma's, foliage often bright; `infrared_remap`
+            is how far brightness is remapped at random, 1 leaving nothing of its order.
+        inversion: negatives.
+        curves: a curve for each channel; `curve_deviation` is that of the logarithm of the slope.
+        sketch: lines on paper or bright edges, of `sketch_strength` in the image.
+        histogram: that of another photo of the batch, on top of all others; `histogram_strength` 1
+            takes it over whole. A batch of one pair, pairs without ground truth and validation
+            have none.
+    """
+
+    season: _Fraction = 0.0
+    season_strength: _Fractions = (0.4, 1.0)
+    snow: _Fraction = 0.0
+    snow_cover: _Fractions = (0.2, 0.8)
+    shadow: _Fraction = 0.0
+    shadow_darkness: _Fractions = (0.3, 0.7)
+    fog: _Fraction = 0.0
+    fog_density: _Range = (0.4, 1.5)
+    night: _Fraction = 0.0
+    night_light: _Fractions = (0.2, 0.5)
+    glare: _Fraction = 0.0
+    glare_strength: _Fractions = (0.4, 1.0)
+    infrared: _Fraction = 0.0
+    infrared_remap: _Fractions = (0.0, 0.7)
+    inversion: _Fraction = 0.0
+    curves: _Fraction = 0.0
+    curve_deviation: _Range = (0.2, 0.7)
+    sketch: _Fraction = 0.0
+    sketch_strength: _Fractions = (0.6, 1.0)
+    histogram: _Fraction = 0.0
+    histogram_strength: _Fractions = (0.5, 1.0)
+
+
+@frozen
 class PhotometryConfig:
     """Changes of colour and sharpness, drawn for each image of a pair on its own.
 
@@ -136,6 +186,7 @@ class PhotometryConfig:
         blur_deviation: smallest and largest standard deviation of the blur, in pixels.
         noise_deviation: largest standard deviation of the noise, in grey levels of 0..255.
         jpeg_quality: lowest and highest quality of the compression.
+        domains: changes that go further, made before these; none by default.
     """
 
     probability: _Fraction = 0.9
@@ -154,6 +205,7 @@ class PhotometryConfig:
     jpeg_quality: Annotated[
         tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ordered
     ] = (30, 90)
+    domains: DomainConfig = DomainConfig()
 
 
 @frozen
@@ -180,7 +232,7 @@ class MegaDepthConfig:
     scene_list: Location | None = None
     validation_scene_list: Location | None = None
     share: _Fraction = 0.5
-    overlap: Annotated[tuple[_Fraction, _Fraction], _Ordered] = (0.3, 1.0)
+    overlap: _Fractions = (0.3, 1.0)
     pairs_per_scene: int = Field(300, ge=1)
     validation_pairs_per_scene: int = Field(25, ge=1)
     ground_truth: Literal["sparse", "depth"] = "sparse"

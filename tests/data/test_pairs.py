@@ -11,6 +11,7 @@ from tfdense.data.canvases import MARGIN, canvas_side, cutout_count, cutout_side
 from tfdense.data.pairs import make_pairs, with_unrelated
 from tfdense.data_config import (
     DataConfig,
+    DomainConfig,
     ObjectConfig,
     PerturbationConfig,
     PhotometryConfig,
@@ -185,3 +186,16 @@ def test_masks_are_as_configured():
         assert np.all(uncovered["mask"] >= visible["mask"])
         assert np.mean(uncovered["mask"]) > np.mean(visible["mask"])
         assert np.any(uncovered["mask"] == 0)
+
+
+def test_changes_of_domain_move_nothing():
+    domains = DomainConfig(**dict.fromkeys(("night", "snow", "infrared", "histogram"), 0.6))
+    config = _config(objects=0.8)
+    photometry = PhotometryConfig(probability=1.0, domains=domains)
+    parts = _parts(config, 4)
+    plain = make_pairs(*parts, config, 1.0)
+    changed = make_pairs(*parts, dataclasses.replace(config, photometry=photometry), 1.0)
+    for name in ("flow", "mask", "unmatched"):
+        np.testing.assert_array_equal(changed[name], plain[name])
+    for name in ("source", "target"):
+        assert np.abs(changed[name] - plain[name]).mean() > 10

@@ -7,14 +7,16 @@ import tensorflow as tf
 from tfdense.data import draws
 from tfdense.data.compression import compress
 from tfdense.data.conditions import where_any
+from tfdense.data.domains import random_domain
+from tfdense.data.planes import LUMA, blur, each
 from tfdense.data_config import PhotometryConfig
 
-# Luma of ITU-R BT.601.
-_LUMA = (0.299, 0.587, 0.114)
+# What keeps the seeds of domains apart from those of the light.
+_DOMAIN = 1
 
 
 def random_appearance(planes, seeds, config: PhotometryConfig, noise_seeds=None) -> tf.Tensor:
-    """Changes images as another camera, another light or a compression might.
+    """Changes images as another domain, another camera, another light or a compression might.
 
     Args:
         planes: float32 [batch, 3, height, width], RGB, 0..255.
@@ -30,9 +32,11 @@ def random_appearance(planes, seeds, config: PhotometryConfig, noise_seeds=None)
     choice = draws.uniform(choice_seeds, [5])
     changed = choice[:, 0] < config.probability
 
+    planes = random_domain(planes, draws.fold(seeds, _DOMAIN), config.domains, changed)
+
     def apply(planes, share, number, change):
         chosen = changed & (choice[:, number] < share)
-        return where_any(chosen, lambda: tf.where(_each(chosen), change(planes), planes), planes)
+        return where_any(chosen, lambda: tf.where(each(chosen), change(planes), planes), planes)
 
     grey = choice[:, 1] < config.grey
     steps = (
@@ -46,27 +50,6 @@ def random_appearance(planes, seeds, config: PhotometryConfig, noise_seeds=None)
     return planes
 
 
-def blur(planes, deviation, largest_deviation) -> tf.Tensor:
-    """Blurs images with a Gaussian, mirrored at the borders.
-
-    Args:
-        planes: float32 [batch, channels, height, width].
-        deviation: of the Gaussian, in pixels, [batch].
-        largest_deviation: number that bounds it: the kernel reaches three times as far.
-    """
-    height, width = planes.shape[2:]
-    radius = min(math.ceil(3 * largest_deviation), min(height, width) - 1)
-    distance = tf.range(-radius, radius + 1, dtype=tf.float32)
-    kernel = tf.exp(-0.5 * (distance / tf.maximum(deviation, 1e-3)[:, None]) ** 2)
-    kernel /= tf.reduce_sum(kernel, axis=1, keepdims=True)
-    weights = [_each(weight) for weight in tf.unstack(kernel, axis=1)]
-    edge, none = [radius, radius], [0, 0]
-    padded = tf.pad(planes, [none, none, edge, none], "REFLECT")
-    planes = sum(weight * padded[:, :, i : i + height] for i, weight in enumerate(weights))
-    padded = tf.pad(planes, [none, none, none, edge], "REFLECT")
-    return sum(weight * padded[..., i : i + width] for i, weight in enumerate(weights))
-
-
 def colour_matrix(saturation, hue) -> tf.Tensor:
     """Returns the matrices [..., 3, 3] that change saturation by a factor and turn the hue.
 
@@ -74,7 +57,7 @@ def colour_matrix(saturation, hue) -> tf.Tensor:
         saturation: factor, [...]; 0 leaves the luma alone.
         hue: angle about the grey axis, in radians, [...].
     """
-    grey = tf.constant([_LUMA] * 3)
+    grey = tf.constant([LUMA] * 3)
     axis = 1 / math.sqrt(3)
     cross = tf.constant([[0.0, -axis, axis], [axis, 0.0, -axis], [-axis, axis, 0.0]])
     saturation, cosine, sine = (
@@ -91,7 +74,7 @@ def _random_light(planes, seeds, grey, config: PhotometryConfig) -> tf.Tensor:
     saturation = tf.where(grey, 0.0, 1.0 + draw[:, 0] * config.saturation)
     matrix = colour_matrix(saturation, draw[:, 1] * math.radians(config.hue))
     gamma = tf.exp(draw[:, 2] * config.gamma)
-    slope_x, slope_y = (_each(draw[:, i] * config.shading / 2) for i in (3, 4))
+    slope_x, slope_y = (each(draw[:, i] * config.shading / 2) for i in (3, 4))
     shading = slope_x * tf.linspace(-1.0, 1.0, width)
     shading += slope_y * tf.linspace(-1.0, 1.0, height)[:, None]
     red, green, blue = tf.unstack(planes[:, None] / 255.0, axis=2)
@@ -101,10 +84,10 @@ def _random_light(planes, seeds, grey, config: PhotometryConfig) -> tf.Tensor:
         1.0,
     )
     # A power that compilers turn into vector instructions.
-    image = tf.exp(_each(gamma) * tf.math.log(tf.maximum(image, 1e-6))) * (1.0 + shading)
+    image = tf.exp(each(gamma) * tf.math.log(tf.maximum(image, 1e-6))) * (1.0 + shading)
     mean = tf.reduce_mean(image, axis=[1, 2, 3], keepdims=True)
-    image = mean + (image - mean) * (1.0 + _each(draw[:, 5]) * config.contrast)
-    return 255.0 * tf.clip_by_value(image + _each(draw[:, 6]) * config.brightness, 0.0, 1.0)
+    image = mean + (image - mean) * (1.0 + each(draw[:, 5]) * config.contrast)
+    return 255.0 * tf.clip_by_value(image + each(draw[:, 6]) * config.brightness, 0.0, 1.0)
 
 
 def _random_blur(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
@@ -114,7 +97,7 @@ def _random_blur(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
 
 def _random_noise(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
     deviation_seeds, noise_seeds = draws.split(seeds, 2)
-    deviation = _each(draws.uniform(deviation_seeds) * config.noise_deviation)
+    deviation = each(draws.uniform(deviation_seeds) * config.noise_deviation)
     noise = deviation * draws.normal(noise_seeds, planes.shape[1:])
     return tf.clip_by_value(planes + noise, 0.0, 255.0)
 
@@ -122,8 +105,3 @@ def _random_noise(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
 def _random_compression(planes, seeds, config: PhotometryConfig) -> tf.Tensor:
     low, high = config.jpeg_quality
     return compress(planes, tf.floor(draws.uniform(seeds, (), low, high + 1)))
-
-
-def _each(values) -> tf.Tensor:
-    """Gives a number for each image [batch] the axes of the images."""
-    return values[:, None, None, None]

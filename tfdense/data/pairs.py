@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdense.data import draws, masks
 from tfdense.data.appearance import random_appearance
 from tfdense.data.cameras import random_view
+from tfdense.data.histograms import with_histograms
 from tfdense.data.objects import random_objects
 from tfdense.data.perturbations import random_perturbation
 from tfdense.data.surfaces import add_objects, photo_scene
@@ -26,8 +27,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
     """Makes a batch of training pairs.
 
     Pair i depends on nothing but its canvas, cut-outs and seed, the configuration and the strength:
-    not on the batch, except that the source of an unrelated pair (`config.unrelated`) is that of
-    the pair before.
+    not on the batch, except for what `mixed` does.
 
     Args:
         canvases: uint8 [batch, side, side, 3], one photo for each pair; the side is
@@ -78,7 +78,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
         "mask": mask,
         "unmatched": masks.unmatched(*layers) * (1.0 - mask),
     }
-    return with_unrelated(pairs, seeds, config.unrelated)
+    return mixed(pairs, seeds, config)
 
 
 def with_appearance(pairs: dict, seeds, config: DataConfig) -> dict:
@@ -98,6 +98,19 @@ def with_appearance(pairs: dict, seeds, config: DataConfig) -> dict:
         for name, own in zip(("source", "target"), image_seeds, strict=True)
     }
     return pairs | changed
+
+
+def mixed(pairs: dict, seeds, config: DataConfig) -> dict:
+    """Does what takes several pairs: gives images the histograms of others, then other sources.
+
+    Args:
+        pairs: see `make_pairs`; nothing happens to a single one.
+        seeds: int32 [batch, 2], those of the pairs.
+        config: how often either happens.
+    """
+    if config.photometry.probability:
+        pairs = with_histograms(pairs, seeds, config.photometry.domains)
+    return with_unrelated(pairs, seeds, config.unrelated)
 
 
 def with_unrelated(pairs: dict, seeds, share: float) -> dict:

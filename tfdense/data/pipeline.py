@@ -13,7 +13,7 @@ from tfdense.data import draws
 from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.pairs import make_pairs, with_appearance, with_unrelated
+from tfdense.data.pairs import make_pairs, mixed, with_appearance
 from tfdense.data.photos import training_photos, validation_photos
 from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data_config import DataConfig
@@ -53,9 +53,7 @@ def training_pairs(
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
     pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
     batches = pairs.batch(batch_size, drop_remainder=True)
-    return batches.map(
-        lambda batch, seeds: with_unrelated(batch, seeds, config.unrelated)
-    ).prefetch(2)
+    return batches.map(lambda batch, seeds: mixed(batch, seeds, config)).prefetch(2)
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
