@@ -191,7 +191,8 @@ class LiteBackend:
 
         self._matcher = LiteMatcher(path)
         self.mixture = _mixture(self._matcher.metadata)
-        self.working_size = lambda height, width: self._matcher.size
+        size = self._matcher.size
+        self.working_size = lambda height, width: size
 
     def run(self, source, target):
         return self._matcher.run(source, target)
