@@ -94,7 +94,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path, content, capfd):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(InputError, match=r"no image file .*missing\.png"):
         images.read_image(tmp_path / "missing.png")
-    with pytest.raises(InputError, match="no image file"):
+    with pytest.raises(InputError, match="Received a folder"):
         images.read_image(tmp_path)
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field
 
 from tfdense.data_config import DataConfig, Location, frozen
-from tfdense.errors import InputError
+from tfdense.errors import InputError, check_file
 from tfdense.files import write_text
 
 
@@ -192,8 +192,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     values: dict = {}
     if path is not None:
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"There is no configuration file {path}.")
+        check_file(path, "configuration file")
         values = _parse_yaml(path.read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise InputError(f"{path}: expected keys and values. Received: {values!r}")

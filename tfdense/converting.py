@@ -15,6 +15,7 @@ import numpy as np
 from tfdense.config import Config, ModelConfig, dump_config, load_config
 from tfdense.errors import InputError, listed
 from tfdense.files import check_outputs, replacing_in
+from tfdense.startup import import_tensorflow
 from tfdense.torch_files import read_state_dict
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs ``tfdense convert``."""
+    import_tensorflow()
     preset = convert(arguments.checkpoint, arguments.output, arguments.preset)
     print(f"Wrote {arguments.output}: the weights of {preset}.")
     return 0

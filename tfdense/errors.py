@@ -1,6 +1,7 @@
 """The errors a user can mend."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -13,6 +14,22 @@ class InputError(ValueError):
 
 class OutputError(InputError):
     """A file cannot be written where the user wants it, as on a full disk."""
+
+
+def check_file(path: Path, what: str) -> None:
+    """Makes sure that there is a file.
+
+    Args:
+        path: as the user gave it.
+        what: it should be, such as "weights file".
+
+    Raises:
+        InputError: if there is none, or something else by that name.
+    """
+    if path.is_dir():
+        raise InputError(f"Expected a {what}. Received a folder: {path}")
+    if not path.is_file():
+        raise InputError(f"There is no {what} {path}.")
 
 
 def printable(text: str) -> str:

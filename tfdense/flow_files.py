@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, check_file
 from tfdense.files import replacing
 
 _MAGIC = 202021.25
@@ -25,8 +25,7 @@ def read_flow(path: str | Path) -> np.ndarray:
         InputError: if the file is missing, is no .flo file or is cut short.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no flow file {path}.")
+    check_file(path, "flow file")
     content = path.read_bytes()
     header = np.frombuffer(content[: _HEADER.itemsize].ljust(_HEADER.itemsize), _HEADER)[0]
     if header["magic"] != np.float32(_MAGIC):

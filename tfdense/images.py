@@ -65,7 +65,9 @@ def read_stored(path: str | Path) -> Stored:
         InputError: if the file is missing, no image, damaged or too large.
     """
     name = str(path) if str(path).isprintable() else ascii(str(path))
-    if not os.path.exists(path) or os.path.isdir(path):
+    if os.path.isdir(path):
+        raise InputError(f"Expected an image file. Received a folder: {name}")
+    if not os.path.exists(path):
         raise InputError(f"There is no image file {name}.")
     try:
         content = Path(path).read_bytes()

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, check_file
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, as_mask, hide, is_masked
 from tfdense.pixels import to_bytes
 
@@ -44,8 +44,7 @@ class LiteMatcher:
 
     def __init__(self, path: str | Path, threads: int | None = None):
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"There is no .tflite file {path}.")
+        check_file(path, ".tflite file")
         if threads is not None and threads < 1:
             raise InputError(f"Expected at least one thread. Received: {threads}")
         content = path.read_bytes()

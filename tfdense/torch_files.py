@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tfdense import inert_pickle
-from tfdense.errors import InputError, listed, printable
+from tfdense.errors import InputError, check_file, listed, printable
 from tfdense.inert_pickle import StandIn
 from tfdense.torch_tensors import (
     Elements,
@@ -71,8 +71,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         InputError: if the file is of another kind or damaged, or its parameters are not found.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty. {_EXPECTED}.")
     try:

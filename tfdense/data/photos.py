@@ -91,7 +91,7 @@ class ImageStore:
             known = index in self._unusable
             self._unusable.add(index)
         if not known:
-            _LOG.warning("Skipping %s: %s", self._paths[index], error)
+            _LOG.warning("Skipping a photo: %s", error)
 
 
 def training_photos(config: DataConfig) -> list[Path]:

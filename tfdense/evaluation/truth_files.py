@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, check_file
 from tfdense.flow_files import read_flow
 
 # What a flow holds where it is unknown is larger than this, or no number.
@@ -78,8 +78,7 @@ def read_pfm(path: Path) -> np.ndarray:
     Raises:
         InputError: if the file is missing, is no such map or is cut short.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     content = path.read_bytes()
     header = _PFM_HEADER.match(content)
     if header is None:
@@ -95,8 +94,7 @@ def read_pfm(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     try:
         values = np.load(path)
         if not isinstance(values, np.ndarray):
@@ -134,8 +132,7 @@ def read_kitti_flow(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_raw(path: Path) -> np.ndarray:
     """Reads an image as it is stored, whatever its depth and channels."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     content = np.fromfile(path, np.uint8)
     values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if values is None:
@@ -145,8 +142,7 @@ def read_raw(path: Path) -> np.ndarray:
 
 def read_numbers(path: Path, content: str, columns: int) -> np.ndarray:
     """Reads rows of numbers, [rows, columns]; `content` says for an error what they should be."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     try:
         # Windows' editors put a mark before UTF-8.
         values = np.loadtxt(path, ndmin=2, encoding="utf-8-sig")

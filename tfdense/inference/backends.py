@@ -117,17 +117,18 @@ class KerasBackend:
         # One trace for all sizes. Those of single sizes differ by some 1e-3 px, so that an answer
         # would depend on what was matched before; and each would be kept.
         @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)] * 2)
-        def run(source, target):
+        def match(source, target):
             images = {"source": source, "target": target}
             with forward_only():
                 outputs = model({role: tf.cast(x, tf.float32) for role, x in images.items()})
             return {name: outputs[name] for name in _OUTPUTS}
 
-        self._run = run
+        # When first used. Called itself, `match` would warn that other matchers were traced too.
+        self._trace = functools.cache(match.get_concrete_function)
 
     def run(self, source, target):
         refuse_fork()
-        outputs = self._run(tf.constant(source[None]), tf.constant(target[None]))
+        outputs = self._trace()(tf.constant(source[None]), tf.constant(target[None]))
         return {name: outputs[name][0].numpy() for name in _OUTPUTS}
 
 

@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         # The way back ends in the target, whose pixels the radius of the way back is in.
         cycle = _CYCLE_RADII * match.reverse.radius
         share = np.mean(match.cycle_error()[confident] <= cycle) if confident.any() else 0.0
-        returning = f", of which {share:.1%} return to within {cycle:.3g} px"
+        returning = f", of which {share:.1%} return to within {cycle:.3g} px of the target"
     paths = match.save(arguments.output, arguments.threshold, cycle)
     print(
         f"source {_size(match.source)}, target {_size(match.target)}: "

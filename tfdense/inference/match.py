@@ -22,7 +22,7 @@ DEFAULT_THRESHOLD = 0.1
 _FITTED_MATCHES = 5000
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Match:
     """The dense match of two images: for every pixel of the target its place in the source.
 
@@ -89,12 +89,22 @@ class Match:
 
         Returns:
             uint8 [height, width, 3] at the target's size, black where the match lies outside of
-            the source or in what is masked.
+            the source or in what is masked, or the target is.
         """
         source = self.source
         if self.source_mask is not None:
             source = np.where(self.source_mask[..., None], source, np.uint8(0))
-        return cv2.remap(source, self.positions(), None, cv2.INTER_LINEAR)
+        warped = cv2.remap(source, self.positions(), None, cv2.INTER_LINEAR)
+        if self.target_mask is not None:
+            warped[~self.target_mask] = 0
+        return warped
+
+    def __repr__(self) -> str:
+        height, width = self.confidence.shape
+        return (
+            f"<Match of {width}x{height} px, {self.confidence.mean():.0%} right on average "
+            f"within {self.radius:.3g} px>"
+        )
 
     def matches(
         self,

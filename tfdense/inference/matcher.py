@@ -88,9 +88,14 @@ class Matcher:
         if mode not in MODES:
             raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
         self._backend = backend
+        self._mode = mode
         self._run = MODES[mode]
         self._fill = fill
         self._origin = origin
+
+    def __repr__(self) -> str:
+        origin = "" if self._origin is None else f" of {self._origin[0]}"
+        return f"<Matcher{origin}, mode {self._mode}{', filled' if self._fill else ''}>"
 
     def __reduce__(self):
         if self._origin is None:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.config import Config, ModelConfig, load_config
-from tfdense.errors import InputError
+from tfdense.errors import InputError, check_file
 
 
 class Preset(NamedTuple):
@@ -175,15 +175,14 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             not finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no weights file {path}.")
+    check_file(path, "weights file")
     try:
         with warnings.catch_warnings():
             # Of another network's file Keras warns dozens of times before it raises.
             warnings.simplefilter("ignore")
             model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].partition(" Example error")[0]
         raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():

@@ -78,13 +78,13 @@ def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> i
     trainer = Trainer(config, reachable)
     if state is not None:
         trainer.adopt(state, step)
-    start = f"from step {trainer.step} " if trainer.step else ""
-    print(f"Training {config.model.preset} {start}in {folder}", flush=True)
     if trainer.step >= config.train.steps and state is None:
         raise InputError(
             f"{folder} is at step {trainer.step} of {config.train.steps}; "
             "give a larger number of --steps to train on."
         )
+    start = f"from step {trainer.step} " if trainer.step else ""
+    print(f"Training {config.model.preset} {start}in {folder}", flush=True)
     finished = trainer.train()
     if not finished:
         print(f"Stopped at step {trainer.step}. Resume: python train.py --resume {folder}")

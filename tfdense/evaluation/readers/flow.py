@@ -9,7 +9,12 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import EvaluationPair, UnreadPair, dense_pair
-from tfdense.evaluation.readers.folders import file_in, find_files, read_source_and_target
+from tfdense.evaluation.readers.folders import (
+    file_in,
+    find_files,
+    pair_folders,
+    read_source_and_target,
+)
 from tfdense.evaluation.readers.protocols import pad_alike
 from tfdense.evaluation.truth_files import FLOW_SUFFIXES, is_kitti_flow, read_flow_file, read_raw
 from tfdense.images import read_image
@@ -21,7 +26,7 @@ _SINTEL_FLOW = "frame_[0-9][0-9][0-9][0-9].flo"
 
 def stored_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of folders with a file of the flow, at the target's pixels."""
-    for pair in sorted({path.parent for path in find_files(folder, "*/flow.*")}):
+    for pair in pair_folders(folder, "flow.*"):
         yield UnreadPair(pair.name, partial(_stored_flow_pair, pair))
 
 
@@ -42,7 +47,7 @@ def _true_flow(folder: Path) -> Path:
         names = ", ".join(path.name for path in candidates or find_files(folder, "flow.*"))
         raise InputError(
             f"Expected one flow as ground truth in {folder}: flow.flo, .pfm, .npy or .png (16 bits "
-            f"in three channels, as KITTI's). Received: {names}."
+            f"in three channels, as KITTI's). Received: {names or 'none'}."
         )
     return candidates[0]
 

@@ -21,6 +21,16 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(any_case(pattern)) if path.is_file())
 
 
+def pair_folders(folder: Path, truth: str) -> list[Path]:
+    """Lists the folders of pairs: with a ground truth of that name, or at least with a source.
+
+    Without any ground truth below the folder none is one: it holds another kind of data.
+    """
+    complete = {path.parent for path in find_files(folder, f"*/{truth}")}
+    started = {path.parent for path in find_files(folder, "*/source.*")}
+    return sorted(complete | started) if complete else []
+
+
 def file_in(folder: Path, name: str) -> Path:
     """Returns the path of the file of that name in a folder, its suffix in any case."""
     path = folder / name

@@ -17,19 +17,21 @@ from tfdense.evaluation.readers.folders import (
     file_in,
     find_files,
     only_image,
+    pair_folders,
     read_source_and_target,
 )
 from tfdense.evaluation.truth_files import read_homography
 from tfdense.images import SUFFIXES, read_image
 
+_STORED_NAME = "H_target_to_source.txt"
 # HPatches' own, and as the Oxford data set before it has them; Windows adds a suffix.
 _HPATCHES_NAMES = ("H_1_{k}", "H_1_{k}.txt", "H1to{k}p", "H1to{k}p.txt")
 
 
 def stored_homography_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of folders with a file of the homography from target to source."""
-    for path in find_files(folder, "*/H_target_to_source.txt"):
-        yield UnreadPair(path.parent.name, partial(_stored_homography_pair, path))
+    for pair in pair_folders(folder, _STORED_NAME):
+        yield UnreadPair(pair.name, partial(_stored_homography_pair, file_in(pair, _STORED_NAME)))
 
 
 def _stored_homography_pair(path: Path) -> EvaluationPair:

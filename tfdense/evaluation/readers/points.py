@@ -10,8 +10,9 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
 from tfdense.evaluation.readers.folders import (
-    find_files,
+    file_in,
     image_places,
+    pair_folders,
     read_lines,
     read_listed_image,
     read_source_and_target,
@@ -25,8 +26,8 @@ _COLUMNS = ("source_image", "target_image", "XA", "YA", "XB", "YB")
 
 def stored_points_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of folders with a file of points."""
-    for path in find_files(folder, "*/points.txt"):
-        yield UnreadPair(path.parent.name, partial(_stored_points_pair, path))
+    for pair in pair_folders(folder, "points.txt"):
+        yield UnreadPair(pair.name, partial(_stored_points_pair, file_in(pair, "points.txt")))
 
 
 def _stored_points_pair(path: Path) -> EvaluationPair:
