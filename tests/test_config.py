@@ -119,7 +119,15 @@ def test_the_last_override_wins():
         ("1: 2", "Keys should be strings"),
         ("- 1", r"expected keys and values. Received: \[1\]"),
         ("hello", "expected keys and values. Received: 'hello'"),
-        ("a: [1", "not valid YAML"),
+        ("a: [1", r"not valid YAML: .* in line 1, column 6"),
+        ("a: 1\n\tb: 2", "not valid YAML"),
+        ("a: 2020-99-99", "not valid YAML: month"),
+        ("a: 0x_", "not valid YAML"),
+        ("a: !!int x", "not valid YAML"),
+        ("a: !!bool x", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("[" * 3000, "not valid YAML: it is nested too deep"),
+        ("seed: -1", "seed should be greater than or equal to 0"),
         (b"\xff\xfe\x00", "not valid YAML"),
         ('a: !!python/object/apply:os.getcwd ["x"]', "not valid YAML"),
     ],
@@ -128,6 +136,7 @@ def test_what_is_wrong_in_a_file_is_named(load, content, message):
     with pytest.raises(InputError, match=message) as caught:
         load(content)
     assert "experiment.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_problem_is_named_at_once(load):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin, features
 
-from tfdense import decoding
+from tfdense import decoding, images
 from tfdense.data import bundled_pair
 from tfdense.errors import InputError
 from tfdense.images import load_image
@@ -163,6 +163,31 @@ def test_whole_numbers_of_any_type_in_tiffs(photo):
         offset = 0 if np.dtype(dtype).kind == "u" else -12000
         values = (grey.astype(np.int64) * 50 + offset).astype(dtype)
         assert difference(by_opencv(".tif", values), expected) < 1.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_tiffs_in_which_white_is_zero(photo, dtype):
+    grey = np.asarray(photo.convert("L"))
+    values = grey.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    content = encode(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
+    negative = load_image(content).pixels.astype(int)
+    # The stretch to 8 bits keeps neither the ends of the range nor its middle.
+    assert np.corrcoef(negative[..., 0].ravel(), grey.ravel())[0, 1] < -0.99
+
+
+def test_jpeg_2000_with_16_bits(photo):
+    values = np.asarray(photo).astype(np.uint16) * 257
+    content = by_opencv(".jp2", values)
+    # OpenCV's encoder loses a little.
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(decoding.decode(content, "photo").values, stored[..., ::-1])
+
+
+def test_endless_files_are_refused(monkeypatch):
+    monkeypatch.setattr(images, "_LARGEST_FILE", 2**20)
+    with pytest.raises(InputError, match="no image"):
+        load_image("/dev/zero")
 
 
 def test_what_a_file_declares_to_be_no_data_is_masked(photo):

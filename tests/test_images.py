@@ -3,7 +3,6 @@
 import errno
 import os
 import struct
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -190,10 +189,10 @@ def test_a_pipe_is_read(photo):
 def test_a_file_that_may_not_be_read_is_named(tmp_path, photo, monkeypatch):
     path = write(tmp_path / "photo.png", photo)
 
-    def refuse(self):
+    def refuse(*arguments):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(InputError, match=r"Cannot read .*photo\.png: Permission denied\."):
         images.read_image(path)
 

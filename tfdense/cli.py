@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         standard_streams.complain(f"tfdense: error: {error}")
         return 2
+    except MemoryError as error:
+        standard_streams.complain(f"tfdense: error: Not enough memory. {error}".rstrip())
+        return 2
     except KeyboardInterrupt:
         return 130
 

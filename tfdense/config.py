@@ -162,7 +162,7 @@ class Config:
     """
 
     name: str = "default"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
@@ -241,8 +241,15 @@ def _is_utf8(text: str) -> bool:
 def _parse_yaml(text: str | bytes, where: str):
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is not valid YAML: {error}") from None
+    except RecursionError:
+        reason = "it is nested too deep"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        reason = f"{error.problem or error.context}{place}"
+    except Exception as error:  # PyYAML lets through what the making of a value raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"{where} is not valid YAML: {reason}")
 
 
 def _drop_empty_groups(values: dict, group: Any) -> None:

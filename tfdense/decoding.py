@@ -30,6 +30,7 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B")
 _DEEP = re.compile(r";16|\b65535\b")
 
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 262  # a TIFF's tag; 0 says that white is 0, which OpenCV passes over
 _NO_DATA = 42113  # GDAL's tag in a TIFF file
 # By EXIF orientation: whether rows and columns are swapped, and which of them then reversed.
 _TURNS = {
@@ -87,9 +88,14 @@ def decode(content: bytes, name: str) -> Stored:
             _open(content).verify()  # the checksums, which decoding does not look at
         deep = _DEEP.search(str([tile.args for tile in image.tile[:1]]))
         if kind == "TIFF" and (deep or image.mode in _DEEP_MODES):
-            return _by_opencv(content, no_data=_no_data(image))
+            stored = _by_opencv(content, no_data=_no_data(image))
+            return _negative(stored) if image.tag_v2.get(_PHOTOMETRIC) == 0 else stored
         if deep and image.mode[0] != "I":
             return _by_opencv(content, _orientation(image))
+        if kind == "JPEG2000" and image.mode[0] != "I":
+            values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            if values is not None and values.dtype != np.uint8:  # which Pillow cuts off
+                return _by_opencv(content)
         return convert(image)
     except (InputError, MemoryError):
         raise
@@ -184,6 +190,12 @@ def _by_opencv(content: bytes, orientation: int = 1, no_data: float | None = Non
         opaque = 1.0 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
         alpha = np.uint8(np.clip(alpha * (255.0 / opaque), 0, 255))
     return _finish(cv2.merge([red, green, blue]), alpha, orientation, no_data)
+
+
+def _negative(stored: Stored) -> Stored:
+    values = stored.values
+    white = 0 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+    return stored._replace(values=white - values)
 
 
 def _finish(values: np.ndarray, alpha, orientation: int = 1, no_data=None) -> Stored:

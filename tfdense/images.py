@@ -14,6 +14,8 @@ from tfdense.files import replacing
 from tfdense.masking import as_mask
 from tfdense.pixels import OPAQUE, channels_last, stretch, to_rgb
 
+_LARGEST_FILE = 2**31
+
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -70,9 +72,12 @@ def read_stored(path: str | Path) -> Stored:
     if not os.path.exists(path):
         raise InputError(f"There is no image file {name}.")
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise InputError(f"Cannot read {name}: {error.strerror}.") from None
+    if len(content) > _LARGEST_FILE:
+        raise InputError(f"{name} has more than {_LARGEST_FILE / 2**30:.0f} GiB: no image.")
     return decode(content, name)
 
 

@@ -71,6 +71,33 @@ def test_limiting_scales_the_homography_along():
     np.testing.assert_allclose(mapped, small.points + small.true_flow)
 
 
+@pytest.mark.parametrize("point", [(-5.0, 1.0), (1e9, 1.0), (np.nan, 1.0)])
+def test_points_outside_of_the_target_are_refused(point):
+    with pytest.raises(InputError, match="pair a names a point outside of the target"):
+        pairs.EvaluationPair("a", image(6, 8), image(6, 8), np.array([point]), np.zeros((1, 2)))
+    flow = np.array([[np.inf, 0]])
+    with pytest.raises(InputError, match="not finite"):
+        pairs.EvaluationPair("a", image(6, 8), image(6, 8), np.zeros((1, 2)), flow)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": np.zeros((3, 3))}, "source's camera of the pair a"),
+        ({"target": np.diag([-1.0, 1, 1])}, "target's camera of the pair a"),
+        ({"rotation": 2 * np.eye(3)}, "holds no rotation"),
+        ({"rotation": np.diag([1.0, 1, -1])}, "holds no rotation"),
+        ({"rotation": np.full((3, 3), np.nan)}, "holds no rotation"),
+        ({"translation": np.zeros(3)}, "not apart"),
+    ],
+)
+def test_impossible_cameras_are_refused(change, message):
+    cameras = pairs.Cameras(*[np.eye(3)] * 3, np.ones(3))._replace(**change)
+    nothing = np.empty((0, 2))
+    with pytest.raises(InputError, match=message):
+        pairs.EvaluationPair("a", image(6, 8), image(6, 8), nothing, nothing, cameras=cameras)
+
+
 def test_limiting_scales_the_cameras_along():
     intrinsic = np.array([[50.0, 0, 40], [0, 60, 30], [0, 0, 1]])
     cameras = pairs.Cameras(intrinsic, intrinsic, np.eye(3), np.ones(3))

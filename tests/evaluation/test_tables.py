@@ -93,7 +93,16 @@ def test_text_table():
     ]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"methods": 1}, {"methods": {"DIS": 1}}, {"methods": methods("far", 40.0)}, {"dataset": []}],
+)
+def test_what_is_wrong_in_results_is_refused(tmp_path, changes, capsys):
+    assert cli.main(["compare", write(tmp_path / "a", **changes)]) == 2
+    assert "is not what `tfdense evaluate` writes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"methods": {}}', '{"a": NaN}', "[" * 100_000])
 def test_other_files_are_refused(tmp_path, content, capsys):
     (tmp_path / "results.json").write_text(content)
     assert cli.main(["compare", str(tmp_path)]) == 2

@@ -97,7 +97,18 @@ def test_without_key_points_there_are_no_matches():
 
 
 @pytest.mark.parametrize(
-    "points", [np.zeros((4, 3)), np.zeros((0, 3)), np.zeros(2), [["a", "b"]], [[np.nan, 1]]]
+    "points",
+    [
+        np.zeros((4, 3)),
+        np.zeros((0, 3)),
+        np.zeros(2),
+        [["a", "b"]],
+        [[np.nan, 1]],
+        [[1, 2], [3]],
+        [[10**400, 1]],
+        [[1j, 1]],
+        np.ma.masked_equal([[1, 2]], 2),
+    ],
 )
 def test_what_are_no_key_points_is_refused(points):
     match = _match(np.zeros((*_TARGET, 2)))
@@ -107,3 +118,9 @@ def test_what_are_no_key_points_is_refused(points):
             match.keypoints(*pair)
     with pytest.raises(InputError, match="positive distance"):
         match.keypoints(good, good, distance=0)
+    for distance in (np.ones(2), float("nan")):
+        with pytest.raises(InputError, match="positive distance"):
+            match.homography(distance=distance)
+    for n in (0, 1.5, float("nan")):
+        with pytest.raises(InputError, match="number of matches"):
+            match.matches(n)

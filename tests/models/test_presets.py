@@ -40,6 +40,15 @@ def run(tmp_path, model):
     return tmp_path
 
 
+def test_weights_of_a_larger_network_are_refused(tmp_path, model):
+    """Keras passes over what it has no place for."""
+    options = {**_OPTIONS, "context_layers": 0}
+    smaller = models.build(ModelConfig(preset="pdcnet-lite", options=options))
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match=r"does not hold the weights of .* arrays\. Received"):
+        load_weights(smaller, tmp_path / "a.weights.h5")
+
+
 def test_an_unknown_preset_is_named_beside_those_that_exist():
     with pytest.raises(InputError, match=r"Unknown preset 'pdcnet-light'.*pdcnet-lite"):
         models.build(ModelConfig(preset="pdcnet-light"))

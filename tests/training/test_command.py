@@ -5,6 +5,7 @@ import pytest
 
 from tfdense.cli import main
 from tfdense.config import Config, ModelConfig, load_config, save_config
+from tfdense.errors import InputError
 from tfdense.images import write_image
 from tfdense.training.command import new_run_folder
 from tfdense.training.records import read_metrics
@@ -118,6 +119,15 @@ def test_folder_of_broken_images(refused, in_folder):
 
 def test_resuming_what_is_no_run(refused, in_folder):
     assert "no config.yaml" in refused("--resume", in_folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"1,2\n", b"step,loss\nx,1\n", b"step\n\xff\n", b"step\n1,2\n"]
+)
+def test_a_damaged_table_is_refused(content, tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.csv is not what training writes"):
+        read_metrics(tmp_path / "metrics.csv")
 
 
 def test_resuming_with_another_configuration(refused, in_folder):

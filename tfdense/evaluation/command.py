@@ -15,7 +15,7 @@ from tfdense.errors import InputError, OutputError
 from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.contact_sheet import ContactSheet
 from tfdense.evaluation.measuring import Matches, Measurement, measure
-from tfdense.evaluation.pairs import UnreadPair
+from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
 from tfdense.evaluation.readers import DATASETS, find_pairs
 from tfdense.evaluation.summary import summarize
 from tfdense.evaluation.tables import NETWORK, text_table, usage
@@ -135,7 +135,7 @@ def _measure_all(
     measurements, failures = [], {}
     for unread in _counted(pairs):
         try:
-            pair = unread.read()
+            pair = _read(unread)
             if pair is None:
                 continue
             if max_side is not None:
@@ -151,6 +151,15 @@ def _measure_all(
         else:
             measurements += [measurement for measurement, _ in of_pair]
     return measurements, failures
+
+
+def _read(unread: UnreadPair) -> EvaluationPair | None:
+    try:
+        return unread.read()
+    except InputError:
+        raise
+    except Exception as error:  # of a library that meets a broken file
+        raise InputError(f"it cannot be read: {_reason(error)}") from error
 
 
 def _nothing_measured(

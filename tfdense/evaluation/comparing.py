@@ -27,11 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"), parse_constant=_refuse)
+        markdown_tables([content])  # on its own, to know whose fault it is
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or "methods" not in content:
-        raise InputError(f"{path} is not what `tfdense evaluate` writes.")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path} is not what `tfdense evaluate` writes.") from None
     return content
+
+
+def _refuse(constant: str):
+    raise ValueError(constant)

@@ -8,7 +8,11 @@ import cv2
 import numpy as np
 
 from tfdense.errors import InputError
+from tfdense.inference.checks import camera_matrix
 from tfdense.inference.two_view import map_points
+
+# Of rotations in the files of data sets, which are rounded.
+_NOT_ORTHOGONAL = 0.01
 
 
 class Cameras(NamedTuple):
@@ -27,6 +31,19 @@ class Cameras(NamedTuple):
     target: np.ndarray
     rotation: np.ndarray
     translation: np.ndarray
+
+    def check(self, name: str) -> None:
+        """Raises an InputError that names the pair if these are no two cameras apart."""
+        camera_matrix(f"the source's camera of the pair {name}", self.source)
+        camera_matrix(f"the target's camera of the pair {name}", self.target)
+        rotation, translation = self.rotation, self.translation
+        turns = np.isfinite(rotation).all() and np.linalg.det(rotation) > 0
+        if not (turns and np.allclose(rotation @ rotation.T, np.eye(3), atol=_NOT_ORTHOGONAL)):
+            raise InputError(f"The pose of the pair {name} holds no rotation: {rotation.tolist()}")
+        if not (np.isfinite(translation).all() and translation.any()):
+            raise InputError(
+                f"The cameras of the pair {name} are not apart: {translation.tolist()}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +77,16 @@ class EvaluationPair:
     def __post_init__(self):
         if not len(self.points) and self.cameras is None and self.unmatched is None:
             raise InputError(f"The pair {self.name} has no point with ground truth.")
+        size = np.array(self.target.shape[1::-1])
+        # Protocols that round may reach the border.
+        inside = (self.points >= -1) & (self.points <= size)
+        if not (inside.all() and np.isfinite(self.true_flow).all()):
+            raise InputError(
+                f"The ground truth of the pair {self.name} names a point outside of the target, "
+                f"which has {size[0]}x{size[1]} px, or a place that is not finite."
+            )
+        if self.cameras is not None:
+            self.cameras.check(self.name)
 
     def limited(self, max_side: int) -> "EvaluationPair":
         """Returns the pair with either image shrunk so that its longer side is at most this.

@@ -38,10 +38,7 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     Raises:
         InputError: if it is not ``[[fx, skew, cx], [0, fy, cy], [0, 0, 1]]`` with fx, fy > 0.
     """
-    try:
-        values = np.array(matrix, np.float64)
-    except (TypeError, ValueError):
-        values = np.empty(0)
+    values = _real(matrix)
     if (
         values.shape != (3, 3)
         or not np.isfinite(values).all()
@@ -55,17 +52,25 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     return values
 
 
+def _real(values) -> np.ndarray:
+    """Returns values as float64; what are no real numbers are an empty array."""
+    try:
+        array = np.ma.asarray(values)
+        if np.iscomplexobj(array) or np.ma.is_masked(array):
+            return np.empty(0)
+        return np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0)
+
+
 def key_points(role: str, points) -> np.ndarray:
     """Returns the (x, y) of key points as float64 [count, 2]; an empty list has none.
 
     Raises:
         InputError: if they are no such array of finite numbers.
     """
-    try:
-        values = np.array(points, np.float64)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if np.shape(points) == (0,):
+    values = _real(points)
+    if values.shape == (0,) and len(points) == 0:
         return np.empty((0, 2))
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise InputError(

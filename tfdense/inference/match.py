@@ -1,6 +1,7 @@
 """What matching two images gives: a flow, how far to trust it, and what both are good for."""
 
 import dataclasses
+import numbers
 from pathlib import Path
 
 import cv2
@@ -130,7 +131,7 @@ class Match:
             InputError: if `n` is not positive, or a check needs the match of the other direction
                 and there is none.
         """
-        if n is not None and n < 1:
+        if n is not None and not (isinstance(n, numbers.Integral) and n >= 1):
             raise InputError(f"Expected the number of matches to be positive. Received: {n}")
         positions = self.positions()
         accepted = self._accepted(threshold, cycle) & _is_inside(positions, self.source)
@@ -265,9 +266,9 @@ class Match:
     def _distance(distance: float | None, default: float) -> float:
         if distance is None:
             return default
-        if not distance > 0:
+        if not (np.ndim(distance) == 0 and distance > 0):
             raise InputError(f"Expected a positive distance. Received: {distance}")
-        return distance
+        return float(distance)
 
     def save(
         self,

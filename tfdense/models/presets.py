@@ -3,12 +3,14 @@
 import contextlib
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -60,16 +62,21 @@ def build(
     module, name = preset.network.split(":")
     network = getattr(importlib.import_module(f"tfdense.models.{module}"), name)
     try:
-        with _keras_settings(precision), tf.variable_creator_scope(_nameless):
+        with _SETTINGS_LOCK, _keras_settings(precision), tf.variable_creator_scope(_nameless):
             model = network(**{**preset.options, **config.options})
             if not model.built:
                 image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
                 model({"source": image, "target": image})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"Options of {config.preset}: {error}") from None
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"Options of {config.preset}: {reason}") from None
     if backbone_weights and hasattr(model, "load_backbone_weights"):
         model.load_backbone_weights()
     return model
+
+
+# The settings are the process's.
+_SETTINGS_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -184,6 +191,14 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0].partition(" Example error")[0]
         raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
+    with h5py.File(path) as file:
+        arrays = []
+        file.visititems(lambda name, item: arrays.append(isinstance(item, h5py.Dataset)))
+    if sum(arrays) != len(model.weights):
+        raise InputError(
+            f"{path} does not hold the weights of a {model.name}: expected {len(model.weights)} "
+            f"arrays. Received: {sum(arrays)}"
+        )
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
             raise InputError(f"{path}: {variable.path} holds values that are not finite (NaN).")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfdense.errors import InputError
 from tfdense.files import append, reporting, write_text
 from tfdense.training import validation
 
@@ -65,8 +66,17 @@ def _as_csv(rows: Sequence[dict]) -> str:
 
 def read_metrics(path: str | Path) -> list[dict[str, str]]:
     """Reads a ``metrics.csv``: a dictionary for each row."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = list(table)
+        whole = "step" in (table.fieldnames or ["step"])
+        whole &= all(int(row["step"]) >= 0 and None not in row for row in rows)
+    except (ValueError, KeyError, TypeError, csv.Error):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is not what training writes. Move it away to go on without it.")
+    return rows
 
 
 class Stopwatch:

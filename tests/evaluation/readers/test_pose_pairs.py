@@ -9,6 +9,8 @@ from tfdense.evaluation.readers import read_pairs
 from tfdense.images import write_image
 
 INTRINSIC = np.array([[50.0, 0, 12], [0, 55, 9], [0, 0, 1]])
+# A turn about the diagonal, and a step.
+POSE = np.eye(4)[[1, 2, 0, 3]] + np.outer([1.0, 2, 3, 0], [0, 0, 0, 1])
 
 
 def test_cameras(tmp_path, write_images):
@@ -42,7 +44,7 @@ def test_names_with_dots_and_brackets(tmp_path, write_images, names):
     write_images(scene, [f"{name}.png" for name in names])
     write_images(scene, ["IMG.png", "IMG.0000.b.png", "a.b.png"])
     for name in names:
-        numbers = np.concatenate([INTRINSIC, np.eye(3), np.full((1, 3), len(name))])
+        numbers = np.concatenate([INTRINSIC, np.eye(3), np.full((1, 3), names.index(name))])
         np.savetxt(scene / f"{name}.camera.TXT", numbers)
     (pair,) = read_pairs("cameras", tmp_path)
     assert pair.name == f"well-{names[0]}-{names[1]}"
@@ -62,8 +64,7 @@ def test_pair_lists(tmp_path, write_images, name, list_name):
     images = tmp_path / "raw" / "scene" / "images"
     write_images(images, ["a.png"], height=960, width=1284)  # to 480x640, from 642
     write_images(images, ["unused.png", "b.png"], height=480, width=480)
-    pose = np.arange(16.0).reshape(4, 4)
-    line = row(["scene/images/a.png", "scene/images/b.png"], (0, 0), pose)
+    line = row(["scene/images/a.png", "scene/images/b.png"], (0, 0), POSE)
     (tmp_path / list_name).write_text(line + line)
     pair, again = read_pairs(name, tmp_path)
     assert (pair.name, again.name) == ("1-a-b", "2-a-b")
@@ -73,8 +74,8 @@ def test_pair_lists(tmp_path, write_images, name, list_name):
     source = np.diag([640 / 1284, 0.5, 1]) @ INTRINSIC
     np.testing.assert_allclose(pair.cameras.source, source)
     np.testing.assert_array_equal(pair.cameras.target, INTRINSIC)
-    np.testing.assert_array_equal(pair.cameras.rotation, pose[:3, :3])
-    np.testing.assert_array_equal(pair.cameras.translation, pose[:3, 3])
+    np.testing.assert_array_equal(pair.cameras.rotation, POSE[:3, :3])
+    np.testing.assert_array_equal(pair.cameras.translation, POSE[:3, 3])
 
 
 def test_turned_photos_keep_what_their_cameras_see(tmp_path):
@@ -112,9 +113,18 @@ def test_other_lists_are_refused(tmp_path, write_images, line):
         list(read_pairs("scannet", tmp_path))
 
 
+@pytest.mark.parametrize("turns", [(0.5, 0), (0, np.nan), (4, 0)])
+def test_other_turns_are_refused(tmp_path, write_images, turns):
+    write_images(tmp_path, ["a.png", "b.png"])
+    line = row(["a.png", "b.png"], turns, POSE)
+    (tmp_path / "scannet_test_pairs_with_gt.txt").write_text(line)
+    with pytest.raises(InputError, match="turn its images 0 to 3 times"):
+        list(read_pairs("scannet", tmp_path))
+
+
 def test_a_list_that_windows_wrote(tmp_path, write_images):
     write_images(tmp_path, ["caf\udce9.png", "b.png"])
-    line = row(["caf\udce9.png", "b.png"], (0, 0), np.eye(4)).encode(errors="surrogateescape")
+    line = row(["caf\udce9.png", "b.png"], (0, 0), POSE).encode(errors="surrogateescape")
     path = tmp_path / "scannet_test_pairs_with_gt.txt"
     path.write_bytes(b"\xef\xbb\xbf" + line.replace(b"\n", b"\r\n") * 2)
     first, second = read_pairs("scannet", tmp_path)
@@ -122,7 +132,7 @@ def test_a_list_that_windows_wrote(tmp_path, write_images):
 
 
 def test_missing_images_are_named(tmp_path):
-    line = row(["a.png", "b.png"], (0, 0), np.eye(4))
+    line = row(["a.png", "b.png"], (0, 0), POSE)
     (tmp_path / "scannet_test_pairs_with_gt.txt").write_text(line)
     with pytest.raises(InputError, match=r"no image file .*a\.png"):
         next(read_pairs("scannet", tmp_path))

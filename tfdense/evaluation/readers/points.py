@@ -60,10 +60,17 @@ def table_pairs(folder: Path, table: str) -> Iterator[UnreadPair]:
     rows = csv.DictReader(read_lines(path))
     if missing := set(_COLUMNS) - set(rows.fieldnames or ()):
         raise InputError(f"{path} has no column {', '.join(sorted(missing))}.")
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_rows(rows, path), 1):
         stems = (Path(row[column] or "").stem for column in _COLUMNS[:2])
         name = "-".join([str(number), *stems])
         yield UnreadPair(name, partial(_table_pair, name, row, f"row {number} of {path}", places))
+
+
+def _rows(rows: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise InputError(f"Line {rows.line_num} of {path} cannot be read: {error}.") from None
 
 
 def _table_pair(

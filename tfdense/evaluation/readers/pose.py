@@ -85,6 +85,10 @@ def _listed_pair(name: str, fields: list[str], origin: str, places: list[Path]) 
         values = _NOTHING
     if values.shape != (_FIELDS - 2,):
         raise InputError(f"Expected {origin} to hold two names and {_FIELDS - 2} numbers.")
+    if not np.isin(values[:2], range(4)).all():
+        raise InputError(
+            f"Expected {origin} to turn its images 0 to 3 times. Received: {values[:2]}"
+        )
     turns = values[:2].astype(int)
     intrinsics, pose = values[2:20].reshape(2, 3, 3), values[20:].reshape(4, 4)
     views = [
