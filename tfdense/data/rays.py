@@ -1,0 +1,220 @@
+"""What the rays of a camera meet: the foremost of a few surfaces, by a depth test at each ray."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdense.data import matrices
+from tfdense.data.cameras import View
+from tfdense.data.conditions import where_any
+from tfdense.data.relief import Relief, meet
+from tfdense.data.textures import Texture, mirrored, sample
+
+# Surfaces nearer than the one or farther than the other are not seen, in units of the world.
+_NEAREST, _FARTHEST = 0.05, 100.0
+# A pixel shows one surface alone if all others have at most this share of it.
+_TRACE = 1 / 255
+
+
+class Camera(NamedTuple):
+    """A pinhole camera; x points right, y down, z forward.
+
+    Attributes:
+        rotation: [batch, 3, 3], from the world to the camera.
+        centre: [batch, 3], in the world.
+        focal: [batch], in pixels; the principal point is the image's centre.
+    """
+
+    rotation: tf.Tensor
+    centre: tf.Tensor
+    focal: tf.Tensor
+
+
+class Surfaces(NamedTuple):
+    """Rectangles in space, or reliefs over them, with a texture.
+
+    Attributes:
+        axes: [views, batch, count, 3, 3], orthonormal: the columns are the directions of u, v and
+            w, where w is across; the views are the target and the source.
+        origin: [views, batch, count, 3], where u, v and w are 0, in the world.
+        extent: [batch, count, 2]: they reach over -extent..extent in u and v.
+        view: [batch, count, 2] each: the texture shows (u, v) at the pixel ``origin + scale (u, v)``.
+        image: int32 [batch, count], number of the texture of each.
+        present: bool [batch, count]; the present ones come first.
+        relief: [batch, count, ..]; None if all are flat.
+    """
+
+    axes: tf.Tensor
+    origin: tf.Tensor
+    extent: tf.Tensor
+    view: View
+    image: tf.Tensor
+    present: tf.Tensor
+    relief: Relief | None = None
+
+
+class Seen(NamedTuple):
+    """What rays meet.
+
+    Attributes:
+        planes: float32 [batch, 3, height, width], RGB, 0..255.
+        layer: int32 [batch, height, width], of the foremost surface: its number + 1, 0 for the sky.
+        alone: bool [batch, height, width], whether a ray meets nothing else.
+        nearness: float32 [batch, height, width], one over the depth; 0 for the sky.
+        point: float32 [batch, 3, height, width], what is met as seen from another camera: (x, y, z)
+            in its coordinates, in the other view; of the sky the direction.
+    """
+
+    planes: tf.Tensor
+    layer: tf.Tensor
+    alone: tf.Tensor
+    nearness: tf.Tensor
+    point: tf.Tensor
+
+
+class Rays(NamedTuple):
+    """Rays of one camera, and the camera from which what they meet is seen too.
+
+    Attributes:
+        x, y: [batch, height, width] or broadcasting to it: directions are (x, y, 1) in the camera.
+        view, other_view: which place of the surfaces either camera sees.
+        camera, other: the cameras.
+    """
+
+    x: tf.Tensor
+    y: tf.Tensor
+    view: int
+    other_view: int
+    camera: Camera
+    other: Camera
+
+
+def meet_sky(rays: Rays, texture: Texture, view: View) -> Seen:
+    """Begins with what is infinitely far: an image in stereographic projection about the z axis.
+
+    Args:
+        rays: of the camera.
+        texture: [batch].
+        view: [batch, 2] each, where the image shows what is at (x, y) / (1 + z) for a direction
+            (x, y, z) of length 1.
+    """
+    to_world = tf.linalg.matrix_transpose(rays.camera.rotation)
+    direction = matrices.transform(to_world, rays.x, rays.y)
+    point = matrices.transform(tf.matmul(rays.other.rotation, to_world), rays.x, rays.y)
+    length = tf.sqrt(rays.x**2 + rays.y**2 + 1.0)
+    ahead = tf.maximum(length + direction[2], 1e-3)
+    u, v = (view.position(direction[0] / ahead, direction[1] / ahead))
+    u, v = (mirrored(position, texture.side) for position in (u, v))
+    scale = tf.abs(view.scale[:, :1, None] * view.scale[:, 1:, None])
+    scale /= rays.camera.focal[:, None, None] ** 2
+    area = scale / (ahead**2 * length)
+    layer = tf.zeros_like(u, tf.int32)
+    planes = sample(texture, u, v, area)[:, :3]
+    return Seen(planes, layer, layer == 0, tf.zeros_like(u), tf.stack(point, axis=1))
+
+
+def meet_surfaces(seen: Seen, rays: Rays, textures: Texture, surfaces: Surfaces, first=0) -> Seen:
+    """Puts surfaces into what is seen, each in front of what is farther.
+
+    Args:
+        seen: what there is already.
+        rays: those of `seen`.
+        textures: some for each pair, [batch * images].
+        surfaces: of the world.
+        first: number of the first of them.
+    """
+    last = tf.reduce_max(tf.reduce_sum(tf.cast(surfaces.present, tf.int32), axis=1))
+    images = textures.words.shape[0] // surfaces.present.shape[0]
+    begin = images * tf.range(surfaces.present.shape[0])
+
+    def add(number, seen: Seen):
+        def at(part, axis):
+            return None if part is None else tf.gather(part, number, axis=axis)
+
+        axes, origin = (at(part, 2) for part in (surfaces.axes, surfaces.origin))
+        view = View(*(at(part, 1) for part in surfaces.view))
+        relief = surfaces.relief and Relief(*(at(part, 1) for part in surfaces.relief))
+        words = tf.gather(textures.words, begin + at(surfaces.image, 1))
+        met = _meet(rays, axes, origin, relief)
+        texture = Texture(words, textures.side)
+        front = _shown(met, texture, view, at(surfaces.extent, 1), rays.camera.focal)
+        valid = at(surfaces.present, 1)[:, None, None]
+        valid &= (met.nearness > 1.0 / _FARTHEST) & (met.nearness < 1.0 / _NEAREST)
+        front = tf.where((valid & (met.nearness > seen.nearness))[:, None], front, 0.0)
+        return number + 1, _over(front, first + number + 1, met, seen)
+
+    return tf.while_loop(lambda number, _: number < last, add, (0, seen))[1]
+
+
+class _Met(NamedTuple):
+    """Where rays meet one surface: (u, v), their derivatives by the direction, and as `Seen`."""
+
+    u: tf.Tensor
+    v: tf.Tensor
+    slopes: tuple
+    nearness: tf.Tensor
+    point: tf.Tensor
+
+
+def _meet(rays: Rays, axes, origin, relief: Relief | None) -> _Met:
+    own, other = axes[rays.view], axes[rays.other_view]
+    to_surface = tf.linalg.matrix_transpose(own)
+    start = tf.linalg.matvec(to_surface, rays.camera.centre - origin[rays.view])
+    turn = tf.matmul(own, rays.camera.rotation, transpose_a=True, transpose_b=True)
+    direction = matrices.transform(turn, rays.x, rays.y)
+    begin = [part[:, None, None] for part in tf.unstack(start, axis=-1)]
+    nearness = -direction[2] / begin[2]
+    depth = 1.0 / _nonzero(nearness)
+    if relief is not None:
+        bent = relief.height > 0.0
+        depth = where_any(bent, lambda: meet(relief, start, direction, depth), depth)
+        nearness = 1.0 / _nonzero(depth)
+    place = [p + depth * along for p, along in zip(begin, direction, strict=True)]
+    # By how much the place moves with the direction: along the surface, as if it were flat.
+    across = _nonzero(direction[2])
+    slopes = tuple(
+        depth * (turn[:, i, j, None, None] - direction[i] * turn[:, 2, j, None, None] / across)
+        for i in range(2)
+        for j in range(2)
+    )
+    to_other = tf.matmul(rays.other.rotation, other)
+    shift = tf.linalg.matvec(rays.other.rotation, origin[rays.other_view] - rays.other.centre)
+    point = [
+        sum(to_other[:, i, j, None, None] * place[j] for j in range(3)) + shift[:, i, None, None]
+        for i in range(3)
+    ]
+    return _Met(*place[:2], slopes, nearness, tf.stack(point, axis=1))
+
+
+def _shown(met: _Met, texture: Texture, view: View, extent, focal) -> tf.Tensor:
+    """Returns RGB, multiplied by alpha, and alpha, float32 [batch, 4, height, width], 0..255."""
+    focal = focal[:, None, None]
+    u_x, u_y, v_x, v_y = (slope / focal for slope in met.slopes)
+    cover = 1.0
+    for place, slope_x, slope_y, end in (
+        (met.u, u_x, u_y, extent[:, 0]),
+        (met.v, v_x, v_y, extent[:, 1]),
+    ):
+        width = tf.sqrt(slope_x**2 + slope_y**2)
+        inside = (end[:, None, None] - tf.abs(place)) / tf.maximum(width, 1e-9)
+        cover = tf.minimum(cover, tf.clip_by_value(0.5 + inside, 0.0, 1.0))
+    area = tf.abs(u_x * v_y - u_y * v_x)
+    area *= tf.abs(tf.reduce_prod(view.scale, axis=-1))[:, None, None]
+    x, y = (mirrored(position, texture.side) for position in view.position(met.u, met.v))
+    return cover[:, None] * sample(texture, x, y, area)
+
+
+def _over(front, layer, met: _Met, seen: Seen) -> Seen:
+    alpha = front[:, 3] / 255.0
+    foremost = alpha >= 0.5
+    return Seen(
+        front[:, :3] + (1.0 - alpha[:, None]) * seen.planes,
+        tf.where(foremost, layer, seen.layer),
+        tf.where(alpha <= _TRACE, seen.alone, alpha >= 1.0 - _TRACE),
+        tf.where(foremost, met.nearness, seen.nearness),
+        tf.where(foremost[:, None], met.point, seen.point),
+    )
+
+
+def _nonzero(values) -> tf.Tensor:
+    return tf.where(tf.abs(values) < 1e-9, 1e-9, values)
