@@ -20,7 +20,7 @@ from tfdense.data.worlds import world_scene
 from tfdense.data_config import DataConfig
 
 # What keeps these draws apart from those of the pair itself.
-_UNRELATED, _WORLD = 1, 2
+_UNRELATED, _WORLD = 1, 3
 
 _MASKS = {"visible": masks.visible, "uncovered": masks.uncovered, "all": masks.everywhere}
 
