@@ -161,7 +161,7 @@ class WorldsConfig:
     surfaces: _Counts = (1, 4)
     ground: _Fraction = 0.6
     tilt: Annotated[float, Field(ge=0, lt=90)] = 60.0
-    depth: _Positives = (0.7, 2.0)
+    depth: _Positives = (0.6, 1.6)
     relief: _Fraction = 0.3
     relief_height: Annotated[tuple[_NotNegative, Annotated[float, Field(le=0.2)]], _Ordered] = (
         0.02,

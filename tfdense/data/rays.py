@@ -14,6 +14,8 @@ from tfdense.data.textures import Texture, mirrored, sample
 _NEAREST, _FARTHEST = 0.05, 100.0
 # A pixel shows one surface alone if all others have at most this share of it.
 _TRACE = 1 / 255
+# Ratio of the sides of what a pixel covers, up to which its area alone counts.
+_LONGEST = 6.0
 
 
 class Camera(NamedTuple):
@@ -198,7 +200,9 @@ def _shown(met: _Met, texture: Texture, view: View, extent, focal) -> tf.Tensor:
         width = tf.sqrt(slope_x**2 + slope_y**2)
         inside = (end[:, None, None] - tf.abs(place)) / tf.maximum(width, 1e-9)
         cover = tf.minimum(cover, tf.clip_by_value(0.5 + inside, 0.0, 1.0))
-    area = tf.abs(u_x * v_y - u_y * v_x)
+    # A pixel that covers a long strip of the texture needs a more reduced copy than its area says.
+    long = (u_x**2 + u_y**2 + v_x**2 + v_y**2) / _LONGEST
+    area = tf.maximum(tf.abs(u_x * v_y - u_y * v_x), long)
     area *= tf.abs(tf.reduce_prod(view.scale, axis=-1))[:, None, None]
     x, y = (mirrored(position, texture.side) for position in view.position(met.u, met.v))
     return cover[:, None] * sample(texture, x, y, area)
