@@ -8,6 +8,7 @@ import numpy as np
 import pydantic
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 from tfdense.data.canvases import MARGIN, canvas_side, cutout_count, cutout_side
 from tfdense.data.pairs import make_pairs
@@ -109,13 +110,13 @@ class _RayCaster:
             with np.errstate(divide="ignore", over="ignore"):
                 at = -begin[2] / along[:, 2]
             if relief is not None and relief[0] > 0:
-                at = np.array([_first(relief, begin, a, t) for a, t in zip(along, at, strict=True)])
+                at = _first(relief, begin, along, at)
             at = np.where((at > 0.05) & (at < 100), at, np.inf)
             met = begin + np.where(np.isfinite(at), at, 0)[:, None] * along
             shown = np.isfinite(at) & (np.abs(met[:, :2]) <= extent).all(axis=1)
             if alpha is not None:
-                x, y = (views[0] + views[1] * met[:, :2]).T.astype(np.float32)
-                shown &= cv2.remap(alpha.astype(np.float32), x, y, cv2.INTER_LINEAR)[:, 0] >= 127.5
+                texel = (views[0] + views[1] * met[:, :2]).T
+                shown &= ndimage.map_coordinates(alpha.astype(float), texel[::-1], order=1) >= 127.5
             nearer = shown & (at < depth)
             layer[nearer], depth[nearer] = number, at[nearer]
             points[nearer] = (other_origin + met @ other_axes.T)[nearer]
@@ -143,29 +144,30 @@ def _heights(relief, u, v):
     return height * np.clip(total, 0, 1) * np.minimum(4 * rim, 1)
 
 
-def _first(relief, begin, along, flat):
-    """Returns the first of 2,000 steps after which a ray is below the relief, then bisects."""
-    if begin[2] <= 0:
-        return flat
-    end = flat if 0 < flat < 1e3 else 1e3
-    start = max(0, (relief[0] - begin[2]) / along[2]) if along[2] < 0 else 0
-    if begin[2] > relief[0] and along[2] >= 0:
-        return flat
-    end = min(end, start + 20)
+def _first(relief, begin, along, flat, steps=800):
+    """Returns the first of many steps after which rays are below the relief, then bisects."""
+    with np.errstate(divide="ignore"):
+        top = (relief[0] - begin[2]) / along[:, 2]
+    start = np.where(begin[2] > relief[0], top, 0)
+    end = np.where(flat > 0, flat, np.where(top > 0, top, 0))
+    possible = (begin[2] > 0) & (start >= 0) & (end > start)
+    start, end = np.where(possible, start, 0), np.where(possible, np.minimum(end, start + 8), 0)
 
-    def above(t):
-        u, v, w = begin[:, None] + along[:, None] * t
+    def above(at):
+        u, v, w = (begin + at[:, None] * along).T
         return w - _heights(relief, u, v)
 
-    steps = np.linspace(start, end, 2001)
-    below = np.flatnonzero(above(steps) <= 0)
-    if not below.size or below[0] == 0:
-        return flat
-    low, high = steps[below[0] - 1], steps[below[0]]
-    for _ in range(50):
+    low, high, found = start, end, np.zeros(len(flat), bool)
+    for i in range(1, steps + 1):
+        at = start + (end - start) * i / steps
+        below = above(at) <= 0
+        low, high = np.where(found | below, low, at), np.where(~found & below, at, high)
+        found |= below
+    for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if above(np.array([middle]))[0] <= 0 else (middle, high)
-    return high
+        below = above(middle) <= 0
+        low, high = np.where(below, low, middle), np.where(below, middle, high)
+    return np.where(found & possible, high, flat)
 
 
 def _grid():
