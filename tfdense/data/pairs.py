@@ -83,22 +83,22 @@ def _scene(seeds, scene_seeds, photos, cutouts, config: DataConfig, strength):
         return warped(), None
     choice_seeds, world_seeds = draws.split(draws.fold(seeds, _WORLD), 2)
     chosen = draws.uniform(choice_seeds) < config.worlds.share
-    pair_strength = _pair_strength(scene_seeds[1], config, strength)
-
-    def world():
-        return world_scene(world_seeds, photos, cutouts, config, pair_strength)
-
     shape = [photos.shape[0], config.size, config.size]
     number = tf.zeros(shape, tf.int32)
     image = tf.zeros([shape[0], 3, *shape[1:]])
-    nothing = Scene(image, image, tf.zeros([*shape, 2]), number, number), tf.zeros(shape, tf.bool)
-    with_depth = where_any(chosen, world, nothing)
-    flat = where_any(~chosen, lambda: (warped(), nothing[1]), nothing)
+    nothing = Scene(image, image, tf.zeros([*shape, 2]), number, number)
+    flat = where_any(~chosen, warped, nothing), tf.zeros(shape, tf.bool)
 
-    def choose(first, second):
-        return tf.where(tf.reshape(chosen, [-1] + [1] * (first.shape.rank - 1)), first, second)
+    def with_worlds():
+        own_strength = _pair_strength(scene_seeds[1], config, strength)
+        worlds = world_scene(world_seeds, photos, cutouts, config, own_strength)
+        return tf.nest.map_structure(
+            lambda new, old: tf.where(tf.reshape(chosen, [-1] + [1] * (new.shape.rank - 1)), new, old),
+            worlds,
+            flat,
+        )
 
-    return tf.nest.map_structure(choose, with_depth, flat)
+    return where_any(chosen, with_worlds, flat)
 
 
 def _warped(seeds, canvases, cutouts, config: DataConfig, strength) -> Scene:

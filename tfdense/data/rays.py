@@ -139,11 +139,16 @@ def meet_surfaces(seen: Seen, rays: Rays, textures: Texture, surfaces: Surfaces,
         words = tf.gather(textures.words, begin + at(surfaces.image, 1))
         met = _meet(rays, axes, origin, relief)
         texture = Texture(words, textures.side)
-        front = _shown(met, texture, view, at(surfaces.extent, 1), rays.camera.focal)
-        valid = at(surfaces.present, 1)[:, None, None]
+        extent = at(surfaces.extent, 1)
+        cover = _cover(met, extent, rays.camera.focal)
+        valid = at(surfaces.present, 1)[:, None, None] & (met.nearness > seen.nearness)
         valid &= (met.nearness > 1.0 / _FARTHEST) & (met.nearness < 1.0 / _NEAREST)
-        front = tf.where((valid & (met.nearness > seen.nearness))[:, None], front, 0.0)
-        return number + 1, _over(front, first + number + 1, met, seen)
+        cover = tf.where(valid, cover, 0.0)
+        seen = where_any(
+            tf.reduce_any(cover > 0.0, axis=[1, 2]),
+            lambda: _over(_shown(met, texture, view, cover, rays.camera.focal), first + number + 1, met, seen),
+            seen)
+        return number + 1, seen
 
     return tf.while_loop(lambda number, _: number < last, add, (0, seen))[1]
 
@@ -188,8 +193,8 @@ def _meet(rays: Rays, axes, origin, relief: Relief | None) -> _Met:
     return _Met(*place[:2], slopes, nearness, tf.stack(point, axis=1))
 
 
-def _shown(met: _Met, texture: Texture, view: View, extent, focal) -> tf.Tensor:
-    """Returns RGB, multiplied by alpha, and alpha, float32 [batch, 4, height, width], 0..255."""
+def _cover(met: _Met, extent, focal) -> tf.Tensor:
+    """Returns which share of each pixel lies within the border."""
     focal = focal[:, None, None]
     u_x, u_y, v_x, v_y = (slope / focal for slope in met.slopes)
     cover = 1.0
@@ -200,10 +205,16 @@ def _shown(met: _Met, texture: Texture, view: View, extent, focal) -> tf.Tensor:
         width = tf.sqrt(slope_x**2 + slope_y**2)
         inside = (end[:, None, None] - tf.abs(place)) / tf.maximum(width, 1e-9)
         cover = tf.minimum(cover, tf.clip_by_value(0.5 + inside, 0.0, 1.0))
+    return cover
+
+
+def _shown(met: _Met, texture: Texture, view: View, cover, focal) -> tf.Tensor:
+    """Returns RGB, multiplied by alpha, and alpha, float32 [batch, 4, height, width], 0..255."""
+    u_x, u_y, v_x, v_y = met.slopes
     # A pixel that covers a long strip of the texture needs a more reduced copy than its area says.
     long = (u_x**2 + u_y**2 + v_x**2 + v_y**2) / _LONGEST
     area = tf.maximum(tf.abs(u_x * v_y - u_y * v_x), long)
-    area *= tf.abs(tf.reduce_prod(view.scale, axis=-1))[:, None, None]
+    area *= (tf.abs(tf.reduce_prod(view.scale, axis=-1)) / focal**2)[:, None, None]
     x, y = (mirrored(position, texture.side) for position in view.position(met.u, met.v))
     return cover[:, None] * sample(texture, x, y, area)
 
