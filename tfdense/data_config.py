@@ -165,7 +165,7 @@ class WorldsConfig:
     relief: _Fraction = 0.3
     relief_height: Annotated[tuple[_NotNegative, Annotated[float, Field(le=0.2)]], _Ordered] = (
         0.02,
-        0.1,
+        0.12,
     )
     baseline: Annotated[tuple[_Positive, Annotated[float, Field(le=90)]], _Ordered] = (0.5, 60.0)
     approach: _Positives = (0.7, 1.4)

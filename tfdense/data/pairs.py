@@ -93,7 +93,9 @@ def _scene(seeds, scene_seeds, photos, cutouts, config: DataConfig, strength):
         own_strength = _pair_strength(scene_seeds[1], config, strength)
         worlds = world_scene(world_seeds, photos, cutouts, config, own_strength)
         return tf.nest.map_structure(
-            lambda new, old: tf.where(tf.reshape(chosen, [-1] + [1] * (new.shape.rank - 1)), new, old),
+            lambda new, old: tf.where(
+                tf.reshape(chosen, [-1] + [1] * (new.shape.rank - 1)), new, old
+            ),
             worlds,
             flat,
         )

@@ -105,7 +105,7 @@ def meet_sky(rays: Rays, texture: Texture, view: View) -> Seen:
     point = matrices.transform(tf.matmul(rays.other.rotation, to_world), rays.x, rays.y)
     length = tf.sqrt(rays.x**2 + rays.y**2 + 1.0)
     ahead = tf.maximum(length + direction[2], 1e-3)
-    u, v = (view.position(direction[0] / ahead, direction[1] / ahead))
+    u, v = view.position(direction[0] / ahead, direction[1] / ahead)
     u, v = (mirrored(position, texture.side) for position in (u, v))
     scale = tf.abs(view.scale[:, :1, None] * view.scale[:, 1:, None])
     scale /= rays.camera.focal[:, None, None] ** 2
@@ -146,8 +146,11 @@ def meet_surfaces(seen: Seen, rays: Rays, textures: Texture, surfaces: Surfaces,
         cover = tf.where(valid, cover, 0.0)
         seen = where_any(
             tf.reduce_any(cover > 0.0, axis=[1, 2]),
-            lambda: _over(_shown(met, texture, view, cover, rays.camera.focal), first + number + 1, met, seen),
-            seen)
+            lambda: _over(
+                _shown(met, texture, view, cover, rays.camera.focal), first + number + 1, met, seen
+            ),
+            seen,
+        )
         return number + 1, seen
 
     return tf.while_loop(lambda number, _: number < last, add, (0, seen))[1]

@@ -56,9 +56,7 @@ class Textures(NamedTuple):
     sky: Texture
 
 
-def world_scene(
-    seeds, canvases, cutouts, config: DataConfig, strength
-) -> tuple[Scene, tf.Tensor]:
+def world_scene(seeds, canvases, cutouts, config: DataConfig, strength) -> tuple[Scene, tf.Tensor]:
     """Makes worlds and takes both images of them.
 
     Args:
@@ -71,9 +69,7 @@ def world_scene(
     Returns:
         See `photograph`.
     """
-    world = random_world(
-        seeds, config, strength, canvases.shape[1:3], cutouts.shape[1:3]
-    )
+    world = random_world(seeds, config, strength, canvases.shape[1:3], cutouts.shape[1:3])
     return photograph(world, textures(canvases, cutouts), config.size)
 
 
@@ -180,9 +176,7 @@ def random_world(seeds, config: DataConfig, strength, photos, cutouts) -> World:
     )
     draw = draws.uniform(sky_seeds, [4])
     sky = _random_view(draw, 2.0 * focal, photos[1], config)
-    planes = _random_planes(
-        plane_seeds, config, focal, tf.where(has_ground, below, -1.0), photos
-    )
+    planes = _random_planes(plane_seeds, config, focal, tf.where(has_ground, below, -1.0), photos)
     objects = _random_objects(object_seeds, config, focal, strength, cutouts)
     return World(cameras, sky, planes, objects)
 
@@ -292,9 +286,13 @@ def _random_objects(seeds, config: DataConfig, focal, strength, cutouts) -> Surf
     place = config.size * pixel[..., None] * (draw[..., 1:3] - 0.5)
     origin = tf.concat([place, depth[..., None]], axis=-1)
     # Without its transparent margin.
-    texel = pixel * config.size * _between(config.objects.size, draw[..., 3]) / (side - 2.0 * MARGIN)
+    texel = (
+        pixel * config.size * _between(config.objects.size, draw[..., 3]) / (side - 2.0 * MARGIN)
+    )
     extent = tf.tile(0.5 * side * texel[..., None], [1, 1, 2])
-    view = View(tf.fill([*extent.shape], (side - 1) / 2), tf.tile(1.0 / texel[..., None], [1, 1, 2]))
+    view = View(
+        tf.fill([*extent.shape], (side - 1) / 2), tf.tile(1.0 / texel[..., None], [1, 1, 2])
+    )
     axes = _random_axes(math.radians(worlds.tilt) * draw[..., 4], draw[..., 5:7])
     motion = draws.uniform(motion_seeds, [most, 8], -1.0, 1.0)
     amount = tf.where(motion[..., 0] < 2.0 * worlds.moving - 1.0, strength[:, None], 0.0)
