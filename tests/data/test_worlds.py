@@ -68,7 +68,9 @@ def _disc(side, seed):
 def _parts(config, count=_PAIRS):
     photos = np.stack([_photo(canvas_side(config), i) for i in range(config.worlds.photos + 1)])
     photos = np.stack([np.roll(photos, i, axis=0)[:-1] for i in range(count)])
-    discs = np.stack([_disc(cutout_side(config), i) for i in range(cutout_count(config))])
+    side = cutout_side(config)
+    discs = [_disc(side, i) for i in range(cutout_count(config))]
+    discs = np.reshape(np.array(discs, np.uint8), [-1, side, side, 4])
     seeds = np.array([[7, i] for i in range(count)], np.int32)
     return tuple(map(tf.constant, (photos, np.stack([discs] * count), seeds)))
 
@@ -197,7 +199,7 @@ def _photographed(config):
 
 
 def _inside(position):
-    return ((position >= 0) & (position <= _SIZE - 1)).all(axis=-1)
+    return np.all((position >= 0) & (position <= _SIZE - 1), axis=-1)
 
 
 @pytest.mark.parametrize(("relief", "count"), [(0.0, _PAIRS), (1.0, 4)])
@@ -228,7 +230,7 @@ def test_flow_and_visibility_are_those_of_a_ray_caster(relief, count):
 def test_there_and_back_is_the_identity():
     """Where a target pixel's match lies, the source's camera sees what belongs at that pixel."""
     world, images, scene, hidden = _photographed(_config(relief=0.5))
-    position = scene.flow.numpy() + _grid().reshape(_SIZE, _SIZE, 2)
+    position = scene.flow.numpy() + _grid().reshape(_SIZE, _SIZE, 2).astype(np.float32)
     seen = look(world, images, 1, *tf.unstack(position, axis=-1), _SIZE)
     back, _, ahead = project(seen, world.cameras[0], _SIZE)
     visible = ~hidden.numpy() & _inside(position)
@@ -240,18 +242,20 @@ def test_there_and_back_is_the_identity():
 def test_static_points_obey_the_relative_pose():
     config = _config(moving=0.0, relief=0.5)
     world, images, scene, _ = _photographed(config)
-    position = tf.constant(_grid().reshape(1, _SIZE, _SIZE, 2), tf.float32)
-    position = tf.tile(position, [_PAIRS, 1, 1, 1])
-    seen = look(world, images, 0, *tf.unstack(position, axis=-1), _SIZE)
+    grid = _grid().reshape(1, _SIZE, _SIZE, 2).astype(np.float32)
+    position = np.repeat(grid, _PAIRS, axis=0)
+    seen = look(world, images, 0, position[..., 0], position[..., 1], _SIZE)
     rotation, shift = (part.numpy()[:, None, None] for part in relative_pose(world))
     focal = [camera.focal.numpy()[:, None, None, None] for camera in world.cameras]
-    ray = (position.numpy() - (_SIZE - 1) / 2) / focal[0]
+    ray = (position - (_SIZE - 1) / 2) / focal[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        point = np.concatenate([ray, np.ones_like(ray[..., :1])], -1) / seen.nearness[..., None]
+        point = (
+            np.concatenate([ray, np.ones_like(ray[..., :1])], -1) / seen.nearness.numpy()[..., None]
+        )
         there = (rotation @ point[..., None])[..., 0] + shift
         expected = there[..., :2] / there[..., 2:] * focal[1] + (_SIZE - 1) / 2
-    known = (seen.layer > 0) & _inside(expected) & (there[..., 2] > 0.05)
-    assert 0.3 < known.numpy().mean()
+    known = (seen.layer.numpy() > 0) & _inside(expected) & (there[..., 2] > 0.05)
+    assert known.mean() > 0.3
     error = np.abs(position + scene.flow - expected).max(axis=-1)[known]
     assert error.max() < 1e-3
     np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-5)
@@ -274,31 +278,13 @@ def test_warped_source_is_the_target_where_visible():
     assert np.mean(pairs["mask"] + pairs["unmatched"]) > 0.85
 
 
-def test_depth_moves_the_near_farther():
-    """Two cameras side by side: what is nearer moves more, and all moves along the baseline."""
-    still = {"approach": (1.0, 1.0), "pan": 0.0, "rotation": 0.0, "zoom_probability": 0.0}
-    config = _config(moving=0.0, relief=0.0, baseline=(8.0, 8.0), ground=0.0, **still)
-    world, images, scene, hidden = _photographed(config)
-    depths = [world.planes.origin[0, :, 0, 2].numpy(), world.objects.origin[0, :, 0, 2].numpy()]
-    first_object = 1 + world.planes.present.shape[1]
-    compared = 0
-    for pair in range(_PAIRS):
-        flow, layer = scene.flow[pair].numpy(), scene.target_layer[pair].numpy()
-        wall, thing = (flow[layer == number] for number in (1, first_object))
-        if len(wall) > 100 and len(thing) > 100:
-            # Relative to the middle of the scene, at a distance of 1, about which they turn.
-            motion = thing.mean(axis=0) - wall.mean(axis=0)
-            assert np.linalg.norm(motion) > 1 and depths[1][pair] < depths[0][pair]
-            compared += 1
-    assert compared > 2
-
-
 def test_without_strength_both_images_are_the_same():
     config = _config()
     pairs = make_pairs(*_parts(config), config, 0.0)
     np.testing.assert_allclose(pairs["flow"], 0, atol=2e-3)
     assert np.mean(np.abs(pairs["source"] - pairs["target"]) > 0.1) < 1e-3
-    assert np.mean(pairs["mask"]) > 0.8 and np.mean(pairs["unmatched"]) < 2e-3
+    inner = np.s_[:, 1:-1, 1:-1]
+    assert np.mean(pairs["mask"][inner]) > 0.9 and np.mean(pairs["unmatched"][inner]) < 2e-3
 
 
 def test_worlds_and_warps_are_chosen_by_the_seed_alone():

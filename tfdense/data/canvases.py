@@ -92,8 +92,8 @@ class Canvases:
             seed: of the pair.
 
         Returns:
-            Canvas, uint8 [side, side, 3], or [photos, side, side, 3] if a pair has several, of which
-            the others are any photos; and cut-outs, uint8 [objects, side, side, 4]: RGB
+            Canvas, uint8 [side, side, 3], or [photos, side, side, 3] if a pair has several, all
+            but the first any; and cut-outs, uint8 [objects, side, side, 4]: RGB
             multiplied by alpha, and alpha.
         """
         draw = np.random.default_rng(np.asarray(seed).view(np.uint32))

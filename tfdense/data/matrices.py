@@ -1,4 +1,4 @@
-"""Matrices of the plane and of space, [..., 3, 3], by arithmetic that every accelerator compiles."""
+"""Matrices of plane and space, [..., 3, 3], by arithmetic that every accelerator compiles."""
 
 import tensorflow as tf
 

@@ -74,7 +74,7 @@ def make_pairs(canvases, cutouts, seeds, config: DataConfig, strength) -> dict[s
 
 
 def _scene(seeds, scene_seeds, photos, cutouts, config: DataConfig, strength):
-    """Makes the images of warped photos or of worlds, and tells what depth hides, if there is any."""
+    """Makes the images of warped photos or of worlds; tells what depth hides, if there is any."""
 
     def warped():
         return _warped(scene_seeds, photos[:, 0], cutouts, config, strength)

@@ -40,7 +40,7 @@ class Surfaces(NamedTuple):
             w, where w is across; the views are the target and the source.
         origin: [views, batch, count, 3], where u, v and w are 0, in the world.
         extent: [batch, count, 2]: they reach over -extent..extent in u and v.
-        view: [batch, count, 2] each: the texture shows (u, v) at the pixel ``origin + scale (u, v)``.
+        view: [batch, count, 2] each: the texture has (u, v) at the pixel ``origin + scale (u, v)``.
         image: int32 [batch, count], number of the texture of each.
         present: bool [batch, count]; the present ones come first.
         relief: [batch, count, ..]; None if all are flat.

@@ -151,7 +151,10 @@ def project(seen: Seen, camera: Camera, size: int) -> tuple[tf.Tensor, tf.Tensor
 
 
 def relative_pose(world: World) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns R [batch, 3, 3] and t [batch, 3]: p in the target's camera is R p + t in the source's."""
+    """Returns R [batch, 3, 3] and t [batch, 3]: what the target has at p the source has at R p + t.
+
+    Both positions are in the coordinates of the camera.
+    """
     target, source = world.cameras
     rotation = tf.matmul(source.rotation, target.rotation, transpose_b=True)
     return rotation, tf.linalg.matvec(source.rotation, target.centre - source.centre)
