@@ -128,8 +128,8 @@ class ObjectConfig:
 class WorldsConfig:
     """Pairs of two views of a world with depth in place of a warp, see `tfdense.data.worlds`.
 
-    The cameras look at the middle of the scene from about 1 unit away. Objects are the cut-outs of
-    `ObjectConfig`, as many and as large as it says.
+    The cameras look at the middle of the scene from a distance of about 1, the unit of length.
+    Objects are the cut-outs of `ObjectConfig`, as often, as many and as large as it says.
 
     Attributes:
         share: of the pairs of photos that show a world.
@@ -156,7 +156,7 @@ class WorldsConfig:
     """
 
     share: _Fraction = 0.0
-    photos: int = Field(3, ge=1)
+    photos: int = Field(4, ge=1)
     field_of_view: Annotated[tuple[_Angle, _Angle], _Ordered] = (40.0, 75.0)
     surfaces: _Counts = (1, 4)
     ground: _Fraction = 0.6

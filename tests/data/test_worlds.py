@@ -19,11 +19,11 @@ from tfdense.data.canvases import (
     pair_seed,
 )
 from tfdense.data.pairs import make_pairs
+from tfdense.data.random_worlds import random_world
 from tfdense.data.worlds import (
     look,
     photograph,
     project,
-    random_world,
     relative_pose,
     textures,
 )

@@ -55,6 +55,22 @@ class Surfaces(NamedTuple):
     relief: Relief | None = None
 
 
+class World(NamedTuple):
+    """What there is to be seen.
+
+    Attributes:
+        cameras: of the target and of the source.
+        sky: what is infinitely far, see `meet_sky`.
+        planes: textured with photos.
+        objects: textured with cut-outs.
+    """
+
+    cameras: tuple[Camera, Camera]
+    sky: View
+    planes: Surfaces
+    objects: Surfaces
+
+
 class Seen(NamedTuple):
     """What rays meet.
 
