@@ -152,41 +152,42 @@ def meet_surfaces(seen: Seen, rays: Rays, textures: Texture, surfaces: Surfaces,
         axes, origin = (at(part, 2) for part in (surfaces.axes, surfaces.origin))
         view = View(*(at(part, 1) for part in surfaces.view))
         relief = surfaces.relief and Relief(*(at(part, 1) for part in surfaces.relief))
-        words = tf.gather(textures.words, begin + at(surfaces.image, 1))
-        met = _meet(rays, axes, origin, relief)
-        texture = Texture(words, textures.side)
-        extent = at(surfaces.extent, 1)
-        cover = _cover(met, extent, rays.camera.focal)
-        valid = at(surfaces.present, 1)[:, None, None] & (met.nearness > seen.nearness)
-        valid &= (met.nearness > 1.0 / _FARTHEST) & (met.nearness < 1.0 / _NEAREST)
-        cover = tf.where(valid, cover, 0.0)
-        seen = where_any(
-            tf.reduce_any(cover > 0.0, axis=[1, 2]),
-            lambda: _over(
-                _shown(met, texture, view, cover, rays.camera.focal), first + number + 1, met, seen
-            ),
-            seen,
-        )
-        return number + 1, seen
+        met = _meet(rays, axes, origin, at(surfaces.extent, 1), relief)
+        nearer = at(surfaces.present, 1)[:, None, None] & (met.nearness > seen.nearness)
+        met = met._replace(cover=tf.where(nearer, met.cover, 0.0))
+
+        def with_surface():
+            words = tf.gather(textures.words, begin + at(surfaces.image, 1))
+            front = _shown(met, Texture(words, textures.side), view)
+            point = _seen_from(rays, axes, origin, met)
+            return _over(front, first + number + 1, met.nearness, point, seen)
+
+        shows = tf.reduce_any(met.cover > 0.0, axis=[1, 2])
+        return number + 1, where_any(shows, with_surface, seen)
 
     return tf.while_loop(lambda number, _: number < last, add, (0, seen))[1]
 
 
 class _Met(NamedTuple):
-    """Where rays meet one surface: (u, v), their derivatives by the direction, and as `Seen`."""
+    """Where rays meet one surface.
 
-    u: tf.Tensor
-    v: tf.Tensor
-    slopes: tuple
+    Attributes:
+        place: (u, v, w), [batch, height, width] each.
+        nearness: as in `Seen`.
+        cover: the share of each pixel that lies within the border.
+        area: how much of the surface a pixel covers.
+    """
+
+    place: tuple
     nearness: tf.Tensor
-    point: tf.Tensor
+    cover: tf.Tensor
+    area: tf.Tensor
 
 
-def _meet(rays: Rays, axes, origin, relief: Relief | None) -> _Met:
-    own, other = axes[rays.view], axes[rays.other_view]
-    to_surface = tf.linalg.matrix_transpose(own)
-    start = tf.linalg.matvec(to_surface, rays.camera.centre - origin[rays.view])
-    turn = tf.matmul(own, rays.camera.rotation, transpose_a=True, transpose_b=True)
+def _meet(rays: Rays, axes, origin, extent, relief: Relief | None) -> _Met:
+    own, camera = axes[rays.view], rays.camera
+    start = tf.linalg.matvec(own, camera.centre - origin[rays.view], transpose_a=True)
+    turn = tf.matmul(own, camera.rotation, transpose_a=True, transpose_b=True)
     direction = matrices.transform(turn, rays.x, rays.y)
     begin = [part[:, None, None] for part in tf.unstack(start, axis=-1)]
     nearness = -direction[2] / begin[2]
@@ -195,58 +196,55 @@ def _meet(rays: Rays, axes, origin, relief: Relief | None) -> _Met:
         bent = relief.height > 0.0
         depth = where_any(bent, lambda: meet(relief, start, direction, depth), depth)
         nearness = 1.0 / _nonzero(depth)
-    place = [p + depth * along for p, along in zip(begin, direction, strict=True)]
-    # By how much the place moves with the direction: along the surface, as if it were flat.
-    across = _nonzero(direction[2])
-    slopes = tuple(
-        depth * (turn[:, i, j, None, None] - direction[i] * turn[:, 2, j, None, None] / across)
+    place = tuple(p + depth * along for p, along in zip(begin, direction, strict=True))
+    # How far a step to the next pixel leads along the surface, as if it were flat.
+    step = depth / camera.focal[:, None, None]
+    lean = step / _nonzero(direction[2])
+    (u_x, u_y), (v_x, v_y) = (
+        [
+            step * turn[:, i, j, None, None] - lean * direction[i] * turn[:, 2, j, None, None]
+            for j in range(2)
+        ]
         for i in range(2)
-        for j in range(2)
     )
-    to_other = tf.matmul(rays.other.rotation, other)
-    shift = tf.linalg.matvec(rays.other.rotation, origin[rays.other_view] - rays.other.centre)
-    point = [
-        sum(to_other[:, i, j, None, None] * place[j] for j in range(3)) + shift[:, i, None, None]
-        for i in range(3)
-    ]
-    return _Met(*place[:2], slopes, nearness, tf.stack(point, axis=1))
-
-
-def _cover(met: _Met, extent, focal) -> tf.Tensor:
-    """Returns which share of each pixel lies within the border."""
-    focal = focal[:, None, None]
-    u_x, u_y, v_x, v_y = (slope / focal for slope in met.slopes)
-    cover = 1.0
-    for place, slope_x, slope_y, end in (
-        (met.u, u_x, u_y, extent[:, 0]),
-        (met.v, v_x, v_y, extent[:, 1]),
-    ):
-        width = tf.sqrt(slope_x**2 + slope_y**2)
-        inside = (end[:, None, None] - tf.abs(place)) / tf.maximum(width, 1e-9)
-        cover = tf.minimum(cover, tf.clip_by_value(0.5 + inside, 0.0, 1.0))
-    return cover
-
-
-def _shown(met: _Met, texture: Texture, view: View, cover, focal) -> tf.Tensor:
-    """Returns RGB, multiplied by alpha, and alpha, float32 [batch, 4, height, width], 0..255."""
-    u_x, u_y, v_x, v_y = met.slopes
-    # A pixel that covers a long strip of the texture needs a more reduced copy than its area says.
+    # What covers a long strip of the texture needs a more reduced copy than its area says.
     long = (u_x**2 + u_y**2 + v_x**2 + v_y**2) / _LONGEST
     area = tf.maximum(tf.abs(u_x * v_y - u_y * v_x), long)
-    area *= (tf.abs(tf.reduce_prod(view.scale, axis=-1)) / focal**2)[:, None, None]
-    x, y = (mirrored(position, texture.side) for position in view.position(met.u, met.v))
-    return cover[:, None] * sample(texture, x, y, area)
+    cover = tf.cast((nearness > 1.0 / _FARTHEST) & (nearness < 1.0 / _NEAREST), tf.float32)
+    for number, (step_x, step_y) in enumerate(((u_x, u_y), (v_x, v_y))):
+        inside = extent[:, number, None, None] - tf.abs(place[number])
+        inside /= tf.maximum(tf.sqrt(step_x**2 + step_y**2), 1e-9)
+        cover = tf.minimum(cover, tf.clip_by_value(0.5 + inside, 0.0, 1.0))
+    return _Met(place, nearness, cover, area)
 
 
-def _over(front, layer, met: _Met, seen: Seen) -> Seen:
+def _shown(met: _Met, texture: Texture, view: View) -> tf.Tensor:
+    """Returns RGB, multiplied by alpha, and alpha, float32 [batch, 4, height, width], 0..255."""
+    area = met.area * tf.abs(tf.reduce_prod(view.scale, axis=-1))[:, None, None]
+    x, y = (mirrored(position, texture.side) for position in view.position(*met.place[:2]))
+    return met.cover[:, None] * sample(texture, x, y, area)
+
+
+def _seen_from(rays: Rays, axes, origin, met: _Met) -> tf.Tensor:
+    """Returns where the other camera sees what is met, [batch, 3, height, width]."""
+    turn = tf.matmul(rays.other.rotation, axes[rays.other_view])
+    shift = tf.linalg.matvec(rays.other.rotation, origin[rays.other_view] - rays.other.centre)
+    point = [
+        sum(turn[:, i, j, None, None] * met.place[j] for j in range(3)) + shift[:, i, None, None]
+        for i in range(3)
+    ]
+    return tf.stack(point, axis=1)
+
+
+def _over(front, layer, nearness, point, seen: Seen) -> Seen:
     alpha = front[:, 3] / 255.0
     foremost = alpha >= 0.5
     return Seen(
         front[:, :3] + (1.0 - alpha[:, None]) * seen.planes,
         tf.where(foremost, layer, seen.layer),
         tf.where(alpha <= _TRACE, seen.alone, alpha >= 1.0 - _TRACE),
-        tf.where(foremost, met.nearness, seen.nearness),
-        tf.where(foremost[:, None], met.point, seen.point),
+        tf.where(foremost, nearness, seen.nearness),
+        tf.where(foremost[:, None], point, seen.point),
     )
 
 
