@@ -45,6 +45,9 @@ def load(
         InputError: if there is no such network, mode or setting, or it cannot be loaded.
     """
     # Loaded on use: TensorFlow takes seconds to import.
+    from tfdense.startup import check_keras
+
+    check_keras()
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 
