@@ -3,11 +3,14 @@
     python bench/data.py                 the bundled photos
     python bench/data.py FOLDER          the photos below a folder
     python bench/data.py --objects DIR   with cut-outs as moving objects
+    python bench/data.py --worlds 0 0.5 1    only makes pairs, with these shares of worlds
 
 The two are measured one after the other, each with all cores to itself.
 """
 
 import argparse
+import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +21,7 @@ import tensorflow as tf
 
 from tfdense.config import Config
 from tfdense.data import training_pairs
-from tfdense.data_config import DataConfig, ObjectConfig
+from tfdense.data_config import DataConfig, ObjectConfig, WorldsConfig
 from tfdense.models import build
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.step import build_train_step
@@ -30,6 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="?", help="folder of photos (default: the bundled ones)")
     parser.add_argument("--objects", help="folder of cut-outs with an alpha channel")
+    parser.add_argument(
+        "--worlds", nargs="+", type=float, metavar="SHARE", help="only makes pairs, for each share"
+    )
     parser.add_argument("--size", type=int, default=256, help="side of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--batches", type=int, default=50, help="how many are timed")
@@ -38,11 +44,19 @@ def main() -> None:
 
     objects = ObjectConfig(folder=arguments.objects)
     config = DataConfig(photos=arguments.photos, size=arguments.size, objects=objects)
-    batches = iter(training_pairs(config, arguments.batch_size, seed=0))
     print(
         f"{arguments.photos or 'the bundled photos'}, {arguments.size}x{arguments.size}, "
         f"batches of {arguments.batch_size}, {os.cpu_count()} cores"
     )
+    for share in arguments.worlds or ():
+        worlds = dataclasses.replace(config, worlds=WorldsConfig(share=share))
+        batches = iter(training_pairs(worlds, arguments.batch_size, seed=0))
+        name = f"pairs made, {share:.0%} of them worlds"
+        _measure(name, functools.partial(next, batches), arguments.batches, arguments.batch_size)
+        del batches
+    if arguments.worlds:
+        return
+    batches = iter(training_pairs(config, arguments.batch_size, seed=0))
     made = _measure("pairs made", lambda: next(batches), arguments.batches, arguments.batch_size)
     # Nothing makes pairs ahead while training is measured: the prefetched ones are there by then.
     train = _train(next(batches))

@@ -26,6 +26,8 @@ _Ordered = pydantic.AfterValidator(_ordered)
 _Range = Annotated[tuple[_NotNegative, _NotNegative], _Ordered]
 _Fractions = Annotated[tuple[_Fraction, _Fraction], _Ordered]
 _Shares = Annotated[tuple[_Positive, Annotated[float, Field(gt=0, le=1)]], _Ordered]
+_Positives = Annotated[tuple[_Positive, _Positive], _Ordered]
+_Angle = Annotated[float, Field(gt=0, lt=150)]
 _Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], _Ordered]
 
 
@@ -120,6 +122,60 @@ class ObjectConfig:
     log_scale: _NotNegative = 0.3
     nudge: _NotNegative = 8.0
     nudge_probability: _Fraction = 0.5
+
+
+@frozen
+class WorldsConfig:
+    """Pairs of two views of a world with depth in place of a warp, see `tfdense.data.worlds`.
+
+    The cameras look at the middle of the scene from a distance of about 1, the unit of length.
+    Objects are the cut-outs of `ObjectConfig`, as often, as many and as large as it says.
+
+    Attributes:
+        share: of the pairs of photos that show a world.
+        photos: how many photos a world is made of.
+        field_of_view: smallest and largest, in degrees, before any zoom.
+        surfaces: smallest and largest number of planes: a wall far behind, often the ground, and
+            panels. Objects come in addition, and something at infinity.
+        ground: how often the second plane is the ground.
+        tilt: largest angle by which panels turn away from the viewer, in degrees.
+        depth: smallest and largest distance of panels; the wall is as far as the latter at least.
+        relief: share of the planes that are not flat.
+        relief_height: smallest and largest height of a relief, as share of its distance.
+        baseline: smallest and largest angle between the lines of sight, in degrees about the middle
+            of the scene; its logarithm is uniform.
+        approach: smallest and largest ratio of the cameras' distances from there.
+        pan: a camera misses the middle by up to this share of the field of view.
+        rotation: largest turn about the line of sight, in degrees. Both are smaller where the
+            baseline is: by the root of its share of the largest.
+        zoom: smallest and largest ratio of the focal lengths; its logarithm is uniform.
+        zoom_probability: how often there is any zoom.
+        moving: share of the objects that have a rigid motion of their own.
+        shift: such an object moves up to this share of its distance along each axis.
+        turn: and turns by up to this angle, in degrees, about any axis.
+    """
+
+    share: _Fraction = 0.0
+    photos: int = Field(4, ge=1)
+    field_of_view: Annotated[tuple[_Angle, _Angle], _Ordered] = (40.0, 75.0)
+    surfaces: _Counts = (1, 4)
+    ground: _Fraction = 0.6
+    tilt: Annotated[float, Field(ge=0, lt=90)] = 60.0
+    depth: _Positives = (0.6, 1.6)
+    relief: _Fraction = 0.3
+    relief_height: Annotated[tuple[_NotNegative, Annotated[float, Field(le=0.2)]], _Ordered] = (
+        0.02,
+        0.12,
+    )
+    baseline: Annotated[tuple[_Positive, Annotated[float, Field(le=90)]], _Ordered] = (0.5, 60.0)
+    approach: _Positives = (0.7, 1.4)
+    pan: _Fraction = 0.15
+    rotation: _NotNegative = 15.0
+    zoom: _Positives = (0.3, 3.0)
+    zoom_probability: _Fraction = 0.3
+    moving: _Fraction = 0.5
+    shift: _Fraction = 0.15
+    turn: _NotNegative = 30.0
 
 
 @frozen
@@ -293,6 +349,7 @@ class DataConfig:
     warp: WarpConfig = WarpConfig()
     perturbation: PerturbationConfig = PerturbationConfig()
     objects: ObjectConfig = ObjectConfig()
+    worlds: WorldsConfig = WorldsConfig()
     photometry: PhotometryConfig = PhotometryConfig()
     megadepth: MegaDepthConfig = MegaDepthConfig()
     sequences: SequencesConfig = SequencesConfig()

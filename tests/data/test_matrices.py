@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import tensorflow as tf
+from scipy.spatial.transform import Rotation
 
 from tfdense.data import matrices
 from tfdense.data.warps import CORNERS
@@ -28,3 +29,11 @@ def test_rotation_and_affine_move_points():
     turn = matrices.affine(matrices.rotation(tf.constant([np.pi / 2])), tf.constant([[3.0, 4.0]]))
     x, y, depth = matrices.transform(turn, tf.constant([[1.0]]), tf.constant([[0.0]]))
     np.testing.assert_allclose([x[0, 0, 0], y[0, 0, 0], depth[0, 0, 0]], [3, 5, 1], atol=1e-6)
+
+
+def test_turns_are_scipy_s():
+    drawn = np.random.default_rng(0).normal(size=[4, 2, 3])
+    angle = np.linalg.norm(drawn, axis=-1)
+    expected = Rotation.from_rotvec(drawn.reshape(-1, 3)).as_matrix().reshape(4, 2, 3, 3)
+    axis = (drawn / angle[..., None]).astype(np.float32)
+    np.testing.assert_allclose(matrices.turn(axis, angle.astype(np.float32)), expected, atol=1e-6)

@@ -39,6 +39,11 @@ def cutout_count(config: DataConfig) -> int:
     return config.objects.count[1] if config.objects.probability else 0
 
 
+def photo_count(config: DataConfig) -> int:
+    """Returns how many photos each pair gets."""
+    return config.worlds.photos if config.worlds.share else 1
+
+
 def pair_seed(seed: int, stream: int, number: int) -> np.ndarray:
     """Returns the seed of a pair, int32 [2]."""
     return np.random.SeedSequence([seed % 2**64, stream, number]).generate_state(2).view(np.int32)
@@ -54,7 +59,7 @@ class Canvases:
 
     def __init__(self, photos: list, config: DataConfig):
         self._side, self._cutout_side = canvas_side(config), cutout_side(config)
-        self._count = cutout_count(config)
+        self._count, self._photo_count = cutout_count(config), photo_count(config)
         self._photos = ImageStore(photos, photo_decoder(self._side))
         self._cutouts = None
         if config.objects.folder is not None:
@@ -70,21 +75,25 @@ class Canvases:
         canvas, cutouts = tf.numpy_function(
             self.load, [index, seed], [tf.uint8] * 2, stateful=False
         )
+        canvas_shape = [self._side, self._side, 3]
+        if self._photo_count > 1:
+            canvas_shape = [self._photo_count, *canvas_shape]
         cutout_shape = [self._count, self._cutout_side, self._cutout_side, 4]
         return (
-            tf.ensure_shape(canvas, [self._side, self._side, 3]),
+            tf.ensure_shape(canvas, canvas_shape),
             tf.ensure_shape(cutouts, cutout_shape),
         )
 
     def load(self, index: int, seed) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the photo and the cut-outs of a pair.
+        """Returns the photos and the cut-outs of a pair.
 
         Args:
             index: of the photo.
             seed: of the pair.
 
         Returns:
-            Canvas, uint8 [side, side, 3], and cut-outs, uint8 [objects, side, side, 4]: RGB
+            Canvas, uint8 [side, side, 3], or [photos, side, side, 3] if a pair has several, all
+            but the first any; and cut-outs, uint8 [objects, side, side, 4]: RGB
             multiplied by alpha, and alpha.
         """
         draw = np.random.default_rng(np.asarray(seed).view(np.uint32))
@@ -92,6 +101,10 @@ class Canvases:
         cutouts = np.zeros([self._count, self._cutout_side, self._cutout_side, 4], np.uint8)
         for cutout in cutouts:
             cutout[:] = self._cutout(draw)
+        if self._photo_count > 1:
+            others = draw.integers(len(self._photos), size=self._photo_count - 1)
+            more = [square(self._photos.load(i), draw.random(2), self._side) for i in others]
+            canvas = np.stack([canvas, *more])
         return canvas, cutouts
 
     def _cutout(self, draw: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Matrices of the plane, [..., 3, 3], by arithmetic that every accelerator compiles."""
+"""Matrices of plane and space, [..., 3, 3], by arithmetic that every accelerator compiles."""
 
 import tensorflow as tf
 
@@ -23,6 +23,24 @@ def rotation(angle) -> tf.Tensor:
     cosine, sine = tf.cos(angle), tf.sin(angle)
     rows = [tf.stack([cosine, -sine], axis=-1), tf.stack([sine, cosine], axis=-1)]
     return tf.stack(rows, axis=-2)
+
+
+def turn(axis, angle) -> tf.Tensor:
+    """Returns the rotation of space, by Rodrigues' formula.
+
+    Args:
+        axis: [..., 3], of length 1.
+        angle: [...], in radians, right-handed.
+
+    Returns:
+        [..., 3, 3].
+    """
+    x, y, z = tf.unstack(axis, axis=-1)
+    zero = tf.zeros_like(x)
+    rows = [tf.stack(row, axis=-1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    cross = tf.stack(rows, axis=-2)
+    sine, half = (f[..., None, None] for f in (tf.sin(angle), tf.sin(angle / 2.0)))
+    return tf.eye(3) + sine * cross + 2.0 * half**2 * tf.matmul(cross, cross)
 
 
 def homography_between(points, destinations) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Training pairs of what lies in a bundle: photos and cut-outs, chosen and warped on the device."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,10 +9,11 @@ import tensorflow as tf
 
 from tfdense.config import Config
 from tfdense.data import draws
-from tfdense.data.canvases import Canvases, cutout_count, pair_seed
+from tfdense.data.canvases import Canvases, cutout_count, pair_seed, photo_count
 from tfdense.data.pairs import make_pairs
 from tfdense.data.photos import training_photos
 from tfdense.data.pipeline import warp_strength
+from tfdense.data_config import WorldsConfig
 from tfdense.errors import InputError
 
 # Where there are fewer photos than this, there are as many cut-outs.
@@ -53,7 +55,9 @@ def bundled_pairs(config: Config) -> Pairs:
         raise InputError(
             "A bundle holds photos only: leave out data.megadepth.folder and data.sequences.folder."
         )
-    canvases = Canvases(training_photos(config.data), config.data)
+    # Each photo has one canvas; a world draws several of them.
+    one = dataclasses.replace(config.data, worlds=WorldsConfig())
+    canvases = Canvases(training_photos(config.data), one)
     photos, cutouts = [], []
     for number in range(max(len(canvases), _LEAST_CUTOUTS)):
         seed = pair_seed(config.seed, _BUNDLE, number)
@@ -74,7 +78,8 @@ def _make(arrays: dict, step, config: Config) -> dict:
     seeds = tf.stack([numbers, tf.fill([batch], config.seed)], axis=-1)
     seeds, photo_seeds, cutout_seeds = draws.split(seeds, 3)
     photos = arrays["data/photos"]
-    canvases = tf.gather(photos, _indices(photo_seeds, (), photos.shape[0]))
+    shape = [count] if (count := photo_count(config.data)) > 1 else []
+    canvases = tf.gather(photos, _indices(photo_seeds, shape, photos.shape[0]))
     if "data/cutouts" in arrays:
         count = [cutout_count(config.data)]
         chosen = _indices(cutout_seeds, count, arrays["data/alpha"].shape[0])
