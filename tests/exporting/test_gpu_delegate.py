@@ -1,7 +1,7 @@
 """Single operations, and whether a GPU delegate takes them.
 
-What is expected is what LiteRT's WebGPU delegate said of these very files, but for what only the
-older delegate refuses.
+What is expected is what LiteRT's WebGPU delegate says of such files, or what it computes wrongly,
+but for what only the older delegate refuses.
 """
 
 import numpy as np
@@ -33,6 +33,11 @@ LEFT = {
     "bool": (lambda x: x > 0.0, "GREATER", "bool"),
     "three axes": (lambda x: tf.pad(x[:, 0], [[0, 0], [1, 1], [0, 0]]), "PAD", "not four axes"),
     "repeated border": (lambda x: tf.pad(x, _REST, "SYMMETRIC"), "MIRROR_PAD", "SYMMETRIC"),
+    "broadcast matrices": (
+        lambda x: tf.matmul(x, x[:, :1], transpose_b=True),
+        "BATCH_MATMUL",
+        "not equally many",
+    ),
     "overflow": (lambda x: tf.minimum(x, 520.0**2), "MINIMUM", "infinite or zero"),
     "underflow": (lambda x: x + 1e-8, "ADD", "infinite or zero"),
 }
@@ -45,6 +50,7 @@ TAKEN = {
     "square": lambda x: x * x,
     "maximum": lambda x: tf.reduce_max(x, axis=-1, keepdims=True),
     "index of the maximum": lambda x: tf.argmax(x, axis=-1, output_type=tf.int32),
+    "matrices": lambda x: tf.matmul(x, x[:, ::-1], transpose_b=True),
     "pad": lambda x: tf.pad(x, _REST),
     "reflected border": lambda x: tf.pad(x, _REST, "REFLECT"),
     "resize": lambda x: tf.image.resize(x, [9, 9]),

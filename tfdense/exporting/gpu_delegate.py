@@ -94,6 +94,11 @@ RULES = (
         ("PAD", "PADV2"),
     ),
     Rule(
+        "its matrices are not equally many, which delegates compute wrongly",
+        lambda operation: operation.inputs[0].shape[:-2] != operation.inputs[1].shape[:-2],
+        ("BATCH_MATMUL",),
+    ),
+    Rule(
         "it repeats the border itself (SYMMETRIC)",
         lambda operation: operation.options.mode != _REFLECT,
         ("MIRROR_PAD",),
