@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.lite import LiteMatcher, count_operations
+from tfdense.lite import LiteMatcher
+from tfdense.tflite_files import count_operations, read_operations
 
 
 def measure(matcher: LiteMatcher, repetitions: int) -> np.ndarray:
@@ -43,7 +44,7 @@ def main() -> int:
     times = measure(matcher, arguments.repetitions)
     height, width = matcher.size
     print(f"{arguments.file}: {len(content) / 1e6:.2f} MB, {matcher.metadata['preset']}")
-    for name, count in count_operations(content).items():
+    for name, count in count_operations(read_operations(content)).items():
         print(f"  {count:4d} {name}")
     print(
         f"{height}x{width}, {arguments.threads} threads: median {np.median(times):.1f} ms a pair "

@@ -28,6 +28,10 @@ _COMMANDS = {
         "tfdense.exporting.command",
         "write a SavedModel, a .tflite file or a training bundle",
     ),
+    "info": (
+        "tfdense.exporting.info",
+        "say what an exported .tflite file holds, what it costs and what a GPU would not run",
+    ),
     "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),
 }
 

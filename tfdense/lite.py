@@ -7,21 +7,17 @@ answer = matcher.match(source, target)  # RGB arrays of any size
 answer["flow"], answer["confidence"]
 """
 
-import collections
-import json
 import threading
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
-from tfdense.errors import InputError, check_file
+from tfdense.errors import InputError
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, as_mask, hide, is_masked
 from tfdense.pixels import to_bytes
+from tfdense.tflite_files import open_file
 
-METADATA_NAME = "TFDENSE_METADATA"
-_CUSTOM = "CUSTOM "
+_OUTPUTS = {"flow", "confidence", "log_variance", "logits"}
 
 
 class LiteMatcher:
@@ -39,26 +35,25 @@ class LiteMatcher:
         threads: how many LiteRT may use; None leaves it to LiteRT.
 
     Raises:
-        InputError: if the file is missing or broken, or was not written by tfdense.
+        InputError: if the file is missing or broken, or was not written by tfdense, or by a later
+            version.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        path = Path(path)
-        check_file(path, ".tflite file")
         if threads is not None and threads < 1:
             raise InputError(f"Expected at least one thread. Received: {threads}")
-        content = path.read_bytes()
-        try:
-            # LiteRT checks the whole structure, so that what reads it afterwards need not.
-            interpreter = Interpreter(model_content=content, num_threads=threads)
-        except ValueError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{path} is not a .tflite file or is broken: {reason}") from None
-        self.metadata = read_metadata(content)
-        if self.metadata is None:
-            raise InputError(f"{path} was not exported by tfdense: it has no {METADATA_NAME}.")
+        interpreter, self.metadata, _ = open_file(path, num_threads=threads)
         self.size = tuple(self.metadata["size"])
-        self._runner = interpreter.get_signature_runner("match")
+        try:
+            self._runner = interpreter.get_signature_runner("match")
+            inputs = self._runner.get_input_details()
+            fits = {*self._runner.get_output_details()} >= _OUTPUTS and all(
+                tuple(inputs[role]["shape"]) == (1, *self.size, 3) for role in ("source", "target")
+            )
+        except (ValueError, RuntimeError, KeyError):
+            fits = False
+        if not fits:
+            raise InputError(f"{path} is broken: no signature match that fits its description.")
         self._lock = threading.Lock()
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,7 +79,11 @@ class LiteMatcher:
                 )
         # An interpreter holds one pair of inputs.
         with self._lock:
-            answer = self._runner(**{name: image[None] for name, image in images.items()})
+            try:
+                answer = self._runner(**{name: image[None] for name, image in images.items()})
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise InputError(f"The .tflite file is broken: {reason}") from None
         return {name: values[0] for name, values in answer.items()}
 
     def match(
@@ -135,44 +134,6 @@ class LiteMatcher:
             "logits": _resize(answer["logits"], size),
             "radius": scale,
         }
-
-
-def read_metadata(content: bytes) -> dict | None:
-    """Returns what tfdense wrote into a .tflite file, None if there is nothing."""
-    model = schema.Model.GetRootAs(content, 0)
-    for i in range(model.MetadataLength()):
-        entry = model.Metadata(i)
-        if entry.Name() == METADATA_NAME.encode():
-            return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
-    return None
-
-
-def count_operations(content: bytes) -> dict[str, int]:
-    """Counts the operations of a .tflite file, the most frequent first.
-
-    Returns:
-        The number by name; an operation that is not built into LiteRT is named "CUSTOM ...".
-    """
-    model = schema.Model.GetRootAs(content, 0)
-    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
-    names = []
-    for i in range(model.OperatorCodesLength()):
-        entry = model.OperatorCodes(i)
-        # The older field holds eight bits; the newer one is zero in files from before it.
-        name = builtin[max(entry.BuiltinCode(), entry.DeprecatedBuiltinCode())]
-        names.append(_CUSTOM + entry.CustomCode().decode() if name == "CUSTOM" else name)
-    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-    counts = collections.Counter(
-        names[graph.Operators(i).OpcodeIndex()]
-        for graph in graphs
-        for i in range(graph.OperatorsLength())
-    )
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def foreign_operations(operations: dict[str, int]) -> list[str]:
-    """Lists those of `count_operations` that are not built into LiteRT."""
-    return [name.removeprefix(_CUSTOM) for name in operations if name.startswith(_CUSTOM)]
 
 
 def _as_bytes(image, name: str) -> np.ndarray:

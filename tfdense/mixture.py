@@ -212,8 +212,10 @@ class GaussianUniformMixture(Mixture):
 
 
 def _bounded_log_variance(raw, minimum: float, maximum: float) -> tf.Tensor:
-    fraction = tf.sigmoid(tf.cast(raw, tf.float32) - math.log(maximum))
-    return tf.math.log(minimum + (maximum - minimum) * fraction)
+    # Divided by the maximum, which may be more than float16 holds, as GPUs compute on devices.
+    log_maximum, least = math.log(maximum), minimum / maximum
+    fraction = tf.sigmoid(tf.cast(raw, tf.float32) - log_maximum)
+    return log_maximum + tf.math.log(least + (1.0 - least) * fraction)
 
 
 def _softmax(logits) -> tf.Tensor:

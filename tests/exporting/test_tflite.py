@@ -11,8 +11,9 @@ from tfdense.exporting import VerificationError, export_tflite, tflite
 from tfdense.exporting.flatbuffer import halve_kernels, round_kernels
 from tfdense.exporting.metadata import hash_weights
 from tfdense.exporting.verification import keras_run, read_pair
-from tfdense.lite import LiteMatcher, count_operations, read_metadata
+from tfdense.lite import LiteMatcher
 from tfdense.models.pdcnet import PDCNet
+from tfdense.tflite_files import count_operations, read_metadata, read_operations
 
 SIZE = (64, 96)
 
@@ -49,7 +50,7 @@ def test_answers_like_keras_on_another_pair(exported, network):
 
 def test_structure(exported):
     content = exported.path.read_bytes()
-    assert exported.operations == count_operations(content)
+    assert exported.operations == count_operations(read_operations(content))
     assert exported.operations["CONV_2D"] > 50 and exported.operations["GATHER"] > 4
     assert not [name for name in exported.operations if name.startswith(("CUSTOM", "FLEX"))]
     interpreter = Interpreter(model_content=content)
@@ -75,6 +76,7 @@ def test_metadata(exported, network):
     assert metadata["preset"] == "pdcnet-lite" and metadata["size"] == list(SIZE)
     assert metadata["mixture"]["name"] == "LaplaceMixture" and metadata["radius"] == 1.0
     assert metadata["weights_sha256"] == hash_weights(network)
+    assert metadata["precision"] == exported.precision and metadata["licence"] is None
     assert "target to source" in metadata["conventions"]["flow"]
 
 

@@ -8,9 +8,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfdense.lite import METADATA_NAME
+from tfdense.tflite_files import FILE_IDENTIFIER, METADATA_NAME
 
-_FILE_IDENTIFIER = b"TFL3"
 _EMPTY_BUFFER = 0
 _KERNEL = 1
 _WITH_KERNEL = (
@@ -105,7 +104,7 @@ def _read(content: bytes) -> schema.ModelT:
 
 def _write(model: schema.ModelT) -> bytes:
     builder = _AlignedBuilder(0)
-    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 

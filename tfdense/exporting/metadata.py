@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfdense.config import Config
+from tfdense.tflite_files import FORMAT
 
 RADIUS = 1.0
 
@@ -26,16 +27,23 @@ CONVENTIONS = {
 }
 
 
-def describe(model: keras.Model, config: Config, size: tuple[int, int] | None) -> dict:
+def describe(
+    model: keras.Model,
+    config: Config,
+    size: tuple[int, int] | None,
+    licence: str | None = None,
+) -> dict:
     """Describes an exported network, as JSON can hold it.
 
     Args:
         model: the network.
         config: what it was trained with.
         size: the (height, width) that the file is bound to, None if any will do.
+        licence: of its weights, None if it is not known.
     """
     mixture = {"name": type(model.mixture).__name__, **dataclasses.asdict(model.mixture)}
     return {
+        "format": FORMAT,
         "preset": config.model.preset,
         "mixture": mixture,
         "size": size if size is None else list(size),
@@ -44,6 +52,7 @@ def describe(model: keras.Model, config: Config, size: tuple[int, int] | None) -
         "radius": RADIUS,
         "conventions": CONVENTIONS,
         "weights_sha256": hash_weights(model),
+        "licence": licence,
         "version": metadata.version("tfdense"),
     }
 

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import Config
 from tfdense.exporting import signatures
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.verification import ExportReport, keras_run, read_pair, verify
 from tfdense.exporting.warm_up import write_warm_up_requests
 from tfdense.files import check_folder, replacing
 from tfdense.models import load
+from tfdense.models.presets import licence_of
 
 _SIGNATURES = ("match", "match_encoded")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
@@ -51,9 +51,10 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
     model, config = load(name)
     version = folder / str(_next_version(folder))
     size = _verified_size(model)
+    description = describe(model, config, None, licence_of(name))
     with replacing(version, tf.errors.OpError) as temporary:
         _save(model, temporary)
-        _write_extra_assets(temporary, folder.resolve().name, model, config)
+        _write_extra_assets(temporary, folder.resolve().name, model, description)
         loaded = tf.saved_model.load(str(temporary))
         runs = [functools.partial(_run, loaded, signature) for signature in _SIGNATURES]
         return verify(version, temporary, [(run, keras_run(model)) for run in runs], size)
@@ -85,12 +86,12 @@ def _function(function: Callable, spec: tf.TensorSpec) -> Callable:
     return tf.function(function, input_signature=[spec, spec], autograph=False)
 
 
-def _write_extra_assets(folder: Path, name: str, model: keras.Model, config: Config) -> None:
+def _write_extra_assets(folder: Path, name: str, model: keras.Model, description: dict) -> None:
     """Writes what belongs to a SavedModel but TensorFlow does not know of."""
     extra = folder / "assets.extra"
     extra.mkdir()
-    description = json.dumps(describe(model, config, size=None), indent=2)
-    (extra / "tfdense.json").write_text(description, encoding="utf-8")
+    content = json.dumps(description, indent=2)
+    (extra / "tfdense.json").write_text(content, encoding="utf-8")
     pair = read_pair(_verified_size(model))
     requests = {signature: _inputs(signature, *pair) for signature in _SIGNATURES}
     write_warm_up_requests(extra / "tf_serving_warmup_requests", name, requests)

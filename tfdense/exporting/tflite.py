@@ -15,9 +15,10 @@ from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
 from tfdense.files import check_outputs, replacing, reporting
-from tfdense.lite import LiteMatcher, count_operations, foreign_operations
+from tfdense.lite import LiteMatcher
 from tfdense.models import load
-from tfdense.models.presets import run_files
+from tfdense.models.presets import licence_of, run_files
+from tfdense.tflite_files import count_operations, foreign_operations, read_operations
 
 SIGNATURE = "match"
 PRECISIONS = ("float32", "float16")
@@ -59,14 +60,15 @@ def export_tflite(
     spec = tf.TensorSpec([1, *size, 3], tf.uint8)
     function = functools.partial(match_fixed, model)
     content = convert(function, {"source": spec, "target": spec})
-    content = add_metadata(content, describe(model, config, size))
+    description = {**describe(model, config, size, licence_of(name)), "precision": precision}
+    content = add_metadata(content, description)
     chain = [(_run(content), keras_run(model))]
     if precision == "float16":
         rounded, content = round_kernels(content), halve_kernels(content)
         chain.append((_run(content), _run(rounded)))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        return verify(path, temporary, chain, size, precision, count_operations(content))
+        return verify(path, temporary, chain, size, precision, _count(content))
 
 
 def convert(
@@ -98,9 +100,13 @@ def convert(
             content = converter.convert()
         except ConverterError as error:
             raise InputError(f"LiteRT cannot run this network: {error}") from None
-    if foreign := foreign_operations(count_operations(content)):
+    if foreign := list(foreign_operations(_count(content))):
         raise InputError(f"These operations are not built into LiteRT: {', '.join(foreign)}")
     return content
+
+
+def _count(content: bytes) -> dict[str, int]:
+    return count_operations(read_operations(content))
 
 
 def _run(content: bytes) -> Run:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfdense import mixture as mixtures
+from tfdense.descriptions import check_description, parse_description
 from tfdense.errors import InputError
 from tfdense.files import utf8_path
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
@@ -147,15 +147,16 @@ class SavedModelBackend:
             raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            metadata = json.loads(path.read_text(encoding="utf-8"))
+            metadata = check_description(
+                parse_description(path.read_bytes()), "stride", "minimum_size"
+            )
             self.mixture = _mixture(metadata)
-            stride, minimum = (int(metadata[name]) for name in ("stride", "minimum_size"))
             with utf8_path(folder) as reachable:
                 self._match = _signature(self._session, Path(reachable), "match")
         except (ValueError, OSError, KeyError, DecodeError, tf.errors.OpError) as error:
             reasons = [line for line in str(error).splitlines() if line and line[-1] != ":"]
             raise InputError(f"The SavedModel {folder} is broken: {reasons[0]}") from None
-        self.working_size = TargetSize(max_side, stride, minimum)
+        self.working_size = TargetSize(max_side, metadata["stride"], metadata["minimum_size"])
 
     def __del__(self):
         if hasattr(self, "_session"):
@@ -191,7 +192,10 @@ class LiteBackend:
         from tfdense.lite import LiteMatcher
 
         self._matcher = LiteMatcher(path)
-        self.mixture = _mixture(self._matcher.metadata)
+        try:
+            self.mixture = _mixture(self._matcher.metadata)
+        except ValueError as error:
+            raise InputError(f"{path} is broken: {error}") from None
         size = self._matcher.size
         self.working_size = lambda height, width: size
 

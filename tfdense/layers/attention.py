@@ -7,6 +7,10 @@ import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
 
+# Features are multiplied by it before they are normalised, which else changes nothing: the sum of
+# their squares would exceed float16's largest number, 65504, in which GPUs compute on devices.
+NORM_SCALE = 0.25
+
 
 class ContextLayer(keras.layers.Layer):
     """Tells each position of one image's features what is elsewhere, there and in the other image.
@@ -29,7 +33,7 @@ class ContextLayer(keras.layers.Layer):
         self.heads = heads
         self.expansion = expansion
         self.normalisations = [
-            keras.layers.LayerNormalization(epsilon=1e-5, name=f"normalisation_{i}")
+            keras.layers.LayerNormalization(epsilon=1e-5 * NORM_SCALE**2, name=f"normalisation_{i}")
             for i in range(3)
         ]
         self.attentions = [
@@ -57,14 +61,17 @@ class ContextLayer(keras.layers.Layer):
         first, second, third = tf.unstack(tf.cast(self.scales, self.compute_dtype))
         own += first * self._attend(0, own, own)
         own += second * self._attend(1, own, other)
-        hidden = self.neighbours(self.expand(self.normalisations[2](own)))
+        hidden = self.neighbours(self.expand(self._normalise(2, own)))
         return own + third * self.reduce(hidden)
 
     def _attend(self, i: int, own, other) -> tf.Tensor:
-        queries, keys = (_flatten(self.normalisations[i](x)) for x in (own, other))
+        queries, keys = (_flatten(self._normalise(i, x)) for x in (own, other))
         attended = self.attentions[i](queries, keys)
         height, width = spatial_size(own)
         return tf.reshape(attended, [tf.shape(own)[0], height, width, self.channels])
+
+    def _normalise(self, i: int, features) -> tf.Tensor:
+        return self.normalisations[i](NORM_SCALE * features)
 
     def get_config(self):
         return {

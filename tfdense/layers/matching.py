@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
+from tfdense.layers.attention import NORM_SCALE
 from tfdense.ops import correlation, warp
 
 
@@ -44,11 +45,13 @@ class GlobalMatching(keras.layers.Layer):
         target, source = tf.cast(target, tf.float32), tf.cast(source, tf.float32)
         similarity = correlation.all_pairs(target, source) / target.shape[-1]
         score = similarity * tf.exp(tf.cast(self.log_temperature, tf.float32))
-        log_probability = tf.nn.log_softmax(score)
-        probability = tf.exp(log_probability)
+        probability, log_probability = _softmax(score, -1)
 
         positions = tf.reshape(pixel_grid(*spatial_size(source)), [-1, 2])
-        best = tf.gather(positions, tf.argmax(similarity, axis=-1, output_type=tf.int32))
+        best = tf.argmax(similarity, axis=-1, output_type=tf.int32)
+        # With one axis, as GPUs need it.
+        best = tf.gather(positions, tf.reshape(best, [-1]))
+        best = tf.reshape(best, tf.concat([tf.shape(similarity)[:-1], [2]], axis=0))
         # |p - best|² without the difference itself, which would be a five-dimensional tensor.
         squared_distance = (
             tf.reduce_sum(tf.square(positions), axis=-1)
@@ -57,13 +60,13 @@ class GlobalMatching(keras.layers.Layer):
         )
         windowed = probability * tf.exp(squared_distance * (-0.5 / self.window**2))
         within = tf.reduce_sum(windowed, axis=-1, keepdims=True)
-        mean = tf.einsum("bhwn,nc->bhwc", windowed, positions) / (within + 1e-8)
+        mean = tf.einsum("bhwn,nc->bhwc", windowed, positions) / within
         flow = mean - pixel_grid(*spatial_size(target))
 
         entropy = -tf.reduce_sum(probability * log_probability, axis=-1, keepdims=True)
         entropy /= tf.math.log(tf.cast(tf.shape(positions)[0], tf.float32))
         peak = tf.reduce_max(probability, axis=-1, keepdims=True)
-        backward = score - tf.reduce_logsumexp(score, axis=(1, 2), keepdims=True)
+        _, backward = _softmax(score, (1, 2))
         mutual = tf.exp(tf.reduce_max(log_probability + backward, axis=-1, keepdims=True))
         return flow, tf.concat([peak, within, entropy, mutual], axis=-1), log_probability
 
@@ -104,6 +107,19 @@ class UnitMeanSquare(keras.layers.Layer):
     """Scales features to a mean square of 1 over the channels, so that correlation is a cosine."""
 
     def call(self, features):
-        features32 = tf.cast(features, tf.float32)
-        power = tf.reduce_mean(tf.square(features32), axis=-1, keepdims=True)
-        return tf.cast(features32 * tf.math.rsqrt(power + 1e-6), features.dtype)
+        scaled = NORM_SCALE * tf.cast(features, tf.float32)
+        power = tf.reduce_mean(tf.square(scaled), axis=-1, keepdims=True)
+        power += 1e-6 * NORM_SCALE**2
+        return tf.cast(scaled * tf.math.rsqrt(power), features.dtype)
+
+
+def _softmax(x, axis) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the softmax over any axes, and its logarithm.
+
+    GPUs of devices have no log-softmax, which TFLite's converter would make of a difference of
+    logarithms.
+    """
+    x -= tf.stop_gradient(tf.reduce_max(x, axis, keepdims=True))
+    power = tf.exp(x)
+    scale = 1.0 / tf.reduce_sum(power, axis, keepdims=True)
+    return power * scale, x + tf.math.log(scale)

@@ -26,17 +26,19 @@ class Preset(NamedTuple):
         network: ``module:class`` below ``tfdense.models``.
         options: keyword arguments of the class.
         weights: name of the trained weights in ``tfdense.weights``, or None if none ship.
+        licence: of these weights, as SPDX names it.
     """
 
     network: str
     options: dict
     weights: str | None = None
+    licence: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
     "pdcnet": Preset("pdcnet:PDCNet", {}),
     "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
-    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}, "pdcnet_lite.weights.h5"),
+    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}, "pdcnet_lite.weights.h5", "Apache-2.0"),
     "pwc-unet": Preset("pwc_unet:PWCUNet", {}),
 }
 
@@ -113,6 +115,11 @@ def is_preset(name: str | Path) -> bool:
     if not isinstance(name, str) or name not in PRESETS:
         return False
     return PRESETS[name].weights is not None or not os.path.lexists(name)
+
+
+def licence_of(name: str | Path) -> str | None:
+    """Returns the licence of the weights that `load` loads; None if it is not known."""
+    return PRESETS[name].licence if is_preset(name) else None
 
 
 def load(name: str | Path) -> tuple[keras.Model, Config]:

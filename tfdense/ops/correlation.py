@@ -80,9 +80,11 @@ def all_pairs(target, source) -> tf.Tensor:
     batch, channels = tf.shape(target)[0], target.shape[-1]
     height, width = spatial_size(target)
     rows, columns = spatial_size(source)
+    # Without the second axis TFLite's converter would have the source broadcast to the target's
+    # rows, which GPUs of devices accept but compute wrongly.
     scores = tf.matmul(
-        tf.reshape(target, [batch, height * width, channels]),
-        tf.reshape(source, [batch, rows * columns, channels]),
+        tf.reshape(target, [batch, 1, height * width, channels]),
+        tf.reshape(source, [batch, 1, rows * columns, channels]),
         transpose_b=True,
     )
     return tf.reshape(scores, [batch, height, width, rows * columns])

@@ -22,17 +22,19 @@ def bilinear(image, flow) -> tf.Tensor:
         Where the flow is huge or infinite it is zero; where the flow is NaN, so is this pixel.
     """
     height, width = spatial_size(image)
-    position = flow_to_map(tf.cast(flow, tf.float32))
-    corner, fraction = _corner(position, height, width)
-    pixels = tf.reshape(image, [-1, image.shape[-1]])
-    first_pixel = tf.range(tf.shape(image)[0])[:, None, None] * (height * width)
+    x, y, from_left, from_top = _corner(flow_to_map(tf.cast(flow, tf.float32)), height, width)
+    padded = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    pixels = tf.reshape(padded, [-1, image.shape[-1]])
+    row = width + 2
+    first_pixel = tf.range(tf.shape(image)[0])[:, None, None, None] * ((height + 2) * row)
+    # With one axis, as GPUs need it.
+    index = tf.reshape(first_pixel + y * row + x, [-1])
+    shape = tf.concat([tf.shape(flow)[:-1], image.shape[-1:]], axis=0)
     sampled = 0.0
-    for step_y in (0, 1):
-        y, weight_y = _neighbour(corner[..., 1], fraction[..., 1], step_y, height)
-        for step_x in (0, 1):
-            x, weight_x = _neighbour(corner[..., 0], fraction[..., 0], step_x, width)
-            neighbour = tf.gather(pixels, first_pixel + y * width + x)
-            sampled += neighbour * tf.cast(weight_y * weight_x, image.dtype)[..., None]
+    for below, weight_y in ((0, 1.0 - from_top), (row, from_top)):
+        for right, weight_x in ((0, 1.0 - from_left), (1, from_left)):
+            neighbour = tf.reshape(tf.gather(pixels, index + (below + right)), shape)
+            sampled += neighbour * tf.cast(weight_y * weight_x, image.dtype)
     return sampled
 
 
@@ -95,21 +97,18 @@ def inside(flow, height, width) -> tf.Tensor:
     return tf.cast(tf.logical_and(within[..., 0], within[..., 1]), tf.float32)
 
 
-def _corner(position, height, width) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits positions into the upper left neighbour (int32) and the fraction beyond it."""
-    # Far outside all neighbours count as zero, so clipping there changes nothing; without it the
-    # conversion to integers would be undefined for huge flows.
-    last = tf.cast(tf.stack([width, height]), tf.float32)
-    position = tf.clip_by_value(position, -2.0, last + 1.0)
-    corner = tf.floor(position)
-    return tf.cast(corner, tf.int32), position - corner
+def _corner(position, height, width) -> tuple[tf.Tensor, ...]:
+    """Finds the upper left neighbour of positions in an image with a border of 1 px around it.
 
-
-def _neighbour(corner, fraction, step, size) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the index of a neighbour, moved inside, and its weight, zero if it was outside."""
-    index = corner + step
-    weight = fraction if step else 1.0 - fraction
-    # Counted from 1: clipping to [0, 6], TFLite's converter would make a ReLU6 of integers of it,
-    # which no run-time has.
-    clipped = tf.clip_by_value(index + 1, 1, size) - 1
-    return clipped, weight * tf.cast(tf.equal(index, clipped), tf.float32)
+    Returns:
+        Its column and row in the image with the border, int32 [..., 1], and how far to the right
+        and below of it the position is, in px, [..., 1]. Beyond the border it is on the border.
+    """
+    size = tf.stack([width, height])
+    position = tf.clip_by_value(position, -1.0, tf.cast(size, tf.float32))
+    corner = tf.cast(tf.floor(position), tf.int32)
+    # Also where the flow is NaN, which may have become any integer. Counted from 1: clipping to
+    # [0, 6], TFLite's converter would make a ReLU6 of integers of it, which no run-time has.
+    corner = tf.clip_by_value(corner + 2, 1, size + 1) - 1
+    fraction = position - tf.cast(corner - 1, tf.float32)
+    return corner[..., :1], corner[..., 1:], fraction[..., :1], fraction[..., 1:]

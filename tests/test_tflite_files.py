@@ -1,0 +1,100 @@
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense.errors import InputError
+from tfdense.exporting.flatbuffer import add_metadata
+from tfdense.exporting.tflite import convert
+from tfdense.tflite_files import (
+    count_operations,
+    foreign_operations,
+    open_file,
+    read_metadata,
+    read_operations,
+)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """What another program may have written."""
+    kernel = np.arange(54, dtype=np.float32).reshape(3, 3, 3, 2)
+
+    def function(x):
+        return {"y": tf.exp(tf.exp(tf.nn.conv2d(x, kernel, 1, "SAME")))[:, 1:3]}
+
+    return convert(function, {"x": tf.TensorSpec([1, 8, 6, 3], tf.float32)})
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "model.tflite"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def test_operations(plain):
+    convolution, *exponentials, slicing = read_operations(plain)
+    assert [x.name for x in exponentials] == ["EXP", "EXP"]
+    image, kernel, *_ = convolution.inputs
+    assert (image.shape, image.dtype, image.values, image.size) == (
+        (1, 8, 6, 3),
+        "FLOAT32",
+        None,
+        144,
+    )
+    # The kernel has the output channels first.
+    expected = np.arange(54, dtype=np.float32).reshape(3, 3, 3, 2).transpose(3, 0, 1, 2)
+    np.testing.assert_array_equal(kernel.values, expected)
+    assert convolution.outputs[0] is exponentials[0].inputs[0]
+    assert slicing.options.shrinkAxisMask == 0 and slicing.outputs[0].shape == (1, 2, 6, 2)
+    assert count_operations([convolution, *exponentials, slicing]) == {
+        "EXP": 2,
+        "CONV_2D": 1,
+        "STRIDED_SLICE": 1,
+    }
+
+
+def test_foreign_operations():
+    assert list(foreign_operations({"CONV_2D": 3, "CUSTOM FlexErf": 1})) == ["FlexErf"]
+
+
+def test_opens_what_was_written(plain, write):
+    path = write(add_metadata(plain, {"preset": "mine", "size": [8, 6]}))
+    file = open_file(path, num_threads=1)
+    assert file.metadata == read_metadata(path.read_bytes()) == {"preset": "mine", "size": [8, 6]}
+    assert file.content[:] == path.read_bytes()
+    file.interpreter.allocate_tensors()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: b"", "is not a .tflite file."),
+        (lambda content: b"no model, but a text that is long enough", "is not a .tflite file."),
+        (lambda content: b"\x89PNG\r\n\x1a\n" + bytes(100), "is not a .tflite file."),
+        (lambda content: content[:300], "is cut short or broken: "),
+        (lambda content: content[:-10], "is cut short or broken: "),
+        (lambda content: content, "was not exported by tfdense: it has no TFDENSE_METADATA."),
+        (
+            lambda content: add_metadata(content, {"format": 2, "version": "9.1"}),
+            "is of tfdense 9.1, .* Expected format 1 at most. Received: 2",
+        ),
+    ],
+)
+def test_refuses(plain, write, change, message):
+    path = write(change(plain))
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))} {message}") as caught:
+        open_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_what_is_no_file(tmp_path):
+    with pytest.raises(InputError, match=r"Expected a \.tflite file.*a folder"):
+        open_file(tmp_path)
+    with pytest.raises(InputError, match=r"There is no \.tflite file .*absent\."):
+        open_file(tmp_path / "absent")
