@@ -26,6 +26,7 @@ _NEIGHBOURS = 9
 _INITIAL_LOGS = (0.0, 0.0, -3.0)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class FullResolution(keras.layers.Layer):
     """Enlarges a flow and its mixture four times and refines both.
 
@@ -49,7 +50,14 @@ class FullResolution(keras.layers.Layer):
         self.stages = [VariationalStage(name=f"stage_{2**i}") for i in range(scales)]
         self.judge = _Head(channels, fields * _PIXELS, name="judge")
 
-    def build(self, *shapes):
+    def build(self, flow_shape, raw_shape, state_shape, target_shape, source_shape):
+        known = state_shape[-1] + self.fields + 2
+        self.look.build((*flow_shape[:3], known + _PIXELS))
+        # Three residuals, two weights and how far the flow moved.
+        self.judge.build((*flow_shape[:3], known + 6 * _PIXELS))
+        for level, stage in enumerate(self.stages):
+            size = (side and side // 2**level for side in target_shape[1:3])
+            stage.build((target_shape[0], 2, *size))
         self.enlarging = self.add_weight(
             shape=(_NEIGHBOURS * _PIXELS,),
             initializer=keras.initializers.Constant(_bilinear_logits()),
@@ -107,6 +115,10 @@ class FullResolution(keras.layers.Layer):
             answers.append((from_planes(flow), raw + tf.nn.depth_to_space(correction, _STRIDE)))
         return answers
 
+    def compute_output_shape(self, flow_shape, raw_shape, state_shape, target_shape, source_shape):
+        size = target_shape[:3]
+        return [((*size, 2), (*size, self.fields)) for _ in range(self.passes)]
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -117,11 +129,14 @@ class FullResolution(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class _Head(keras.layers.Layer):
     """Three convolutions: 1x1, 3x3, 1x1; the last one near zero at first."""
 
     def __init__(self, channels: int, outputs: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        self.channels = channels
+        self.outputs = outputs
         self.convolutions = [
             keras.layers.Conv2D(
                 channels,
@@ -142,10 +157,22 @@ class _Head(keras.layers.Layer):
             name="output",
         )
 
+    def build(self, input_shape):
+        for convolution in self.convolutions:
+            convolution.build(input_shape)
+            input_shape = (*input_shape[:3], self.channels)
+        self.output_convolution.build(input_shape)
+
     def call(self, x):
         for convolution in self.convolutions:
             x = convolution(x)
         return self.output_convolution(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], self.outputs)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "outputs": self.outputs}
 
 
 def _bilinear_logits() -> np.ndarray:

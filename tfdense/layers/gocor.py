@@ -74,6 +74,7 @@ class _GOCor(keras.layers.Layer):
         return super().get_config() | {"iterations": self.iterations}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class GlobalGOCor(_GOCor):
     """GOCor between all pairs of positions.
 
@@ -108,6 +109,9 @@ class GlobalGOCor(_GOCor):
         source = tf.reshape(source, [-1, count, channels])
         filters = self.optimize(self.initialize(target), target, source, grid)
         return tf.reshape(tf.matmul(filters, source, transpose_b=True), [-1, *grid, count])
+
+    def compute_output_shape(self, target_shape, source_shape=None):
+        return (*target_shape[:3], target_shape[1] * target_shape[2])
 
     def initialize(self, target):
         """Filters that answer to the own position's feature and not to the mean of all.
@@ -182,6 +186,7 @@ class GlobalGOCor(_GOCor):
         return tf.reshape(x, [-1, count, count])
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class LocalGOCor(_GOCor):
     """GOCor within 4 positions.
 

@@ -7,6 +7,7 @@ from tfdense.geometry import pixel_grid, spatial_size
 from tfdense.ops import correlation, warp
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class GlobalMatching(keras.layers.Layer):
     """Finds each target position's match among all source positions.
 
@@ -22,7 +23,7 @@ class GlobalMatching(keras.layers.Layer):
         super().__init__(**kwargs)
         self.window = window
 
-    def build(self, input_shape):
+    def build(self, target_shape, source_shape=None):
         self.log_temperature = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(3.0), name="log_temperature"
         )
@@ -67,10 +68,16 @@ class GlobalMatching(keras.layers.Layer):
         mutual = tf.exp(tf.reduce_max(log_probability + backward, axis=-1, keepdims=True))
         return flow, tf.concat([peak, within, entropy, mutual], axis=-1), log_probability
 
+    def compute_output_shape(self, target_shape, source_shape=None):
+        rows, columns = (source_shape or target_shape)[1:3]
+        cells = None if None in (rows, columns) else rows * columns
+        return tuple((*target_shape[:3], channels) for channels in (2, 4, cells))
+
     def get_config(self):
         return {**super().get_config(), "window": self.window}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class WarpedCorrelation(keras.layers.Layer):
     """Correlates target features with a window of the source around the current flow.
 
@@ -84,6 +91,9 @@ class WarpedCorrelation(keras.layers.Layer):
         super().__init__(**kwargs)
         self.radius = radius
 
+    def build(self, target_shape, source_shape=None, flow_shape=None):
+        """Has no weights; tells `summary()` the shape."""
+
     def call(self, target, source, flow):
         """Warps the source features by the flow and correlates (PDC-Net, section 4.1).
 
@@ -96,10 +106,14 @@ class WarpedCorrelation(keras.layers.Layer):
         """
         return correlation.local(target, warp.bilinear(source, flow), self.radius)
 
+    def compute_output_shape(self, target_shape, source_shape=None, flow_shape=None):
+        return (*target_shape[:3], (2 * self.radius + 1) ** 2)
+
     def get_config(self):
         return {**super().get_config(), "radius": self.radius}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class UnitMeanSquare(keras.layers.Layer):
     """Scales features to a mean square of 1 over the channels, so that correlation is a cosine."""
 
@@ -107,3 +121,6 @@ class UnitMeanSquare(keras.layers.Layer):
         features32 = tf.cast(features, tf.float32)
         power = tf.reduce_mean(tf.square(features32), axis=-1, keepdims=True)
         return tf.cast(features32 * tf.math.rsqrt(power + 1e-6), features.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape

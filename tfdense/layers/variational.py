@@ -54,6 +54,7 @@ def from_planes(x) -> tf.Tensor:
     return tf.transpose(x, [0, 2, 3, 1])
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class VariationalStage(keras.layers.Layer):
     """Some steps of the minimisation, after one warp.
 
@@ -68,7 +69,9 @@ class VariationalStage(keras.layers.Layer):
         self.outer = outer
         self.inner = inner
 
-    def build(self, input_shape):
+    def build(
+        self, flow_shape, prior_shape=None, target_shape=None, source_shape=None, logs_shape=None
+    ):
         def weight(name, values):
             return self.add_weight(
                 shape=np.shape(values),
@@ -153,6 +156,12 @@ class VariationalStage(keras.layers.Layer):
         change = flow - start
         residual = difference + gradient_x * change[:, :1] + gradient_y * change[:, 1:]
         return flow, residual, xx + yy, total
+
+    def compute_output_shape(
+        self, flow_shape, prior_shape=None, target_shape=None, source_shape=None, logs_shape=None
+    ):
+        batch, _, *size = flow_shape
+        return tuple((batch, channels, *size) for channels in (2, 3, 1, 1))
 
     def _robust(self, residual, data) -> tf.Tensor:
         weight, scale = (

@@ -23,6 +23,7 @@ def normalize(images) -> tf.Tensor:
     return images * tf.constant(scale, images.dtype) - tf.constant(shift, images.dtype)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class VGG16Pyramid(keras.layers.Layer):
     """The convolutions of VGG-16 (Simonyan and Zisserman, arXiv 1409.1556), to stride 16.
 
@@ -69,6 +70,14 @@ class VGG16Pyramid(keras.layers.Layer):
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
             features[2**level] = tf.cast(x, tf.float32)
         return features
+
+    def compute_output_shape(self, input_shape, stride=16):
+        batch, height, width = input_shape[:3]
+        return {
+            2**level: (batch, height and height // 2**level, width and width // 2**level, block[-1])
+            for level, block in enumerate(_BLOCKS)
+            if 4 <= 2**level <= stride
+        }
 
     def _first_blocks(self, images):
         """The two convolutions at full resolution, strip by strip of the image.

@@ -62,9 +62,6 @@ def build(
     try:
         with tf.variable_creator_scope(_nameless):
             model = network(**{**preset.options, **config.options})
-            if not model.built:
-                image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
-                model({"source": image, "target": image})
     except (TypeError, ValueError) as error:
         raise InputError(f"Options of {config.preset}: {error}") from None
     finally:
