@@ -2,9 +2,13 @@
 
 from importlib import metadata as _metadata
 
+from tfdense.keras_objects import announce as _announce
+
 __all__ = ["__version__", "load"]
 
 __version__ = _metadata.version("tfdense")
+
+_announce()
 
 
 def load(
@@ -18,7 +22,7 @@ def load(
 
     Args:
         name_or_path: a preset whose weights ship with the package, the folder of a run, a
-            ``.weights.h5`` file in one, an exported SavedModel (its folder, or the folder above
+            ``.weights.h5`` file in one, a ``.keras`` file, an exported SavedModel (its folder, or the folder above
             with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
             A preset goes before a folder of its name (give ``./NAME``), unless no weights of it
             ship and the folder is a run.

@@ -3,6 +3,9 @@
 import keras
 
 from tfdense.errors import InputError
+from tfdense.ops.correlation import forward_only
+
+_SERVED = ("flow", "log_variance", "logits")
 
 
 class MatchingNetwork(keras.Model):
@@ -14,15 +17,17 @@ class MatchingNetwork(keras.Model):
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ):
-        """Writes the network for other run-times, for images of any size unless told otherwise.
+        """Writes ``flow``, ``log_variance`` and ``logits`` for other run-times, at any image size.
 
         Arguments as of `keras.Model.export`. `tfdense.exporting` writes a SavedModel that takes
         uint8 images and encoded ones and gives the confidence too.
         """
-        if input_signature is None:
-            image = keras.InputSpec(shape=(None, None, None, 3), dtype="float32")
-            input_signature = [{"source": image, "target": image}]
-        super().export(filepath, format, verbose, input_signature, **kwargs)
+        images = {name: keras.Input((None, None, 3), name=name) for name in ("source", "target")}
+        with forward_only():
+            outputs = self(images)
+            # What is written can hold no list, as that of the levels is.
+            served = keras.Model(images, {name: outputs[name] for name in _SERVED}, name=self.name)
+            served.export(filepath, format, verbose, input_signature, **kwargs)
 
 
 def feature_shape(channels: int | None) -> tuple:

@@ -1,11 +1,13 @@
 """Building a network from its configuration, and loading it with its weights."""
 
 import importlib
+import inspect
 import os
 import warnings
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -93,8 +95,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     """Loads a trained network.
 
     Args:
-        name: a preset whose weights ship with the package (a string), the folder of a run, or a
-            ``.weights.h5`` file in one; `is_preset` tells them apart.
+        name: a preset whose weights ship with the package (a string), the folder of a run, a
+            ``.weights.h5`` file in one, or a ``.keras`` file; `is_preset` tells them apart.
 
     Returns:
         The network and the configuration that it was trained with.
@@ -105,6 +107,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     if is_preset(name):
         return _load_preset(name)
     path = Path(name)
+    if path.suffix == ".keras":
+        return _load_keras(path)
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
         raise InputError(
@@ -148,6 +152,36 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
     return model, config
 
 
+def _load_keras(path: Path) -> tuple[keras.Model, Config]:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        with tf.variable_creator_scope(_nameless):
+            model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} is not a network that Keras saved: {reason}") from None
+    for preset, (network, *_) in PRESETS.items():
+        module, class_name = network.split(":")
+        if (type(model).__module__, type(model).__name__) == (
+            f"tfdense.models.{module}",
+            class_name,
+        ):
+            break
+    else:
+        raise InputError(
+            f"{path} does not hold one of the networks {', '.join(sorted(PRESETS))}. "
+            f"Received: a {type(model).__name__}"
+        )
+    _refuse_not_finite(model, path)
+    options = {
+        key: value
+        for key, value in model.get_config().items()
+        if key in inspect.signature(type(model)).parameters
+    }
+    return model, Config(name=path.stem, model=ModelConfig(preset=preset, options=options))
+
+
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Loads weights into a network.
 
@@ -166,6 +200,10 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
+    _refuse_not_finite(model, path)
+
+
+def _refuse_not_finite(model: keras.Model, path: Path) -> None:
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
             raise InputError(f"{path}: {variable.path} holds values that are not finite (NaN).")
