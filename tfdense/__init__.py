@@ -22,8 +22,9 @@ def load(
 
     Args:
         name_or_path: a preset whose weights ship with the package, the folder of a run, a
-            ``.weights.h5`` file in one, a ``.keras`` file, an exported SavedModel (its folder, or the folder above
-            with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
+            ``.weights.h5`` file in one, a ``.keras`` file, an exported SavedModel (its folder, or
+            the folder above with numbered versions, of which the newest is taken) or an exported
+            ``.tflite`` file.
             A preset goes before a folder of its name (give ``./NAME``), unless no weights of it
             ship and the folder is a run.
         max_side: the images are shrunk so far that the longer side of what the network sees is at

@@ -129,6 +129,7 @@ class FlowPropagation(keras.layers.Layer):
             shape=(),
             initializer=keras.initializers.Constant(-math.log(18.0)),
             dtype="float32",
+            autocast=False,
             name="log_narrowness",
         )
 
@@ -143,6 +144,7 @@ class FlowPropagation(keras.layers.Layer):
         Returns:
             The flow, float32 [batch, height, width, 2].
         """
+        flow, certainty = (tf.cast(x, tf.float32) for x in (flow, certainty))
         size = spatial_size(features)
         query, key, trust, value = (
             _flatten(x)

@@ -46,9 +46,13 @@ class FullResolution(keras.layers.Layer):
         self.scales = scales
         self.channels = channels
         self.fields = fields
-        self.look = _Head(channels, (_NEIGHBOURS + len(_INITIAL_LOGS)) * _PIXELS, name="look")
-        self.stages = [VariationalStage(name=f"stage_{2**i}") for i in range(scales)]
-        self.judge = _Head(channels, fields * _PIXELS, name="judge")
+        self.look = _Head(
+            channels, (_NEIGHBOURS + len(_INITIAL_LOGS)) * _PIXELS, name="look", dtype="float32"
+        )
+        self.stages = [
+            VariationalStage(name=f"stage_{2**i}", dtype="float32") for i in range(scales)
+        ]
+        self.judge = _Head(channels, fields * _PIXELS, name="judge", dtype="float32")
 
     def build(self, flow_shape, raw_shape, state_shape, target_shape, source_shape):
         known = state_shape[-1] + self.fields + 2
@@ -61,11 +65,13 @@ class FullResolution(keras.layers.Layer):
         self.enlarging = self.add_weight(
             shape=(_NEIGHBOURS * _PIXELS,),
             initializer=keras.initializers.Constant(_bilinear_logits()),
+            autocast=False,
             name="enlarging",
         )
         self.logs = self.add_weight(
             shape=(len(_INITIAL_LOGS),),
             initializer=keras.initializers.Constant(np.array(_INITIAL_LOGS, np.float32)),
+            autocast=False,
             name="logs",
         )
 
@@ -81,6 +87,7 @@ class FullResolution(keras.layers.Layer):
         Returns:
             After each pass flow and mixture, [batch, height, width, 2 or fields].
         """
+        flow, raw = tf.cast(flow, tf.float32), tf.cast(raw, tf.float32)
         target, source = normalised_grey(target), normalised_grey(source)
         known = tf.concat([tf.cast(state, tf.float32), raw, _roughness(flow)], axis=-1)
         seen = self.look(tf.concat([known, _pack(target)], axis=-1))

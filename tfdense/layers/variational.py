@@ -76,6 +76,7 @@ class VariationalStage(keras.layers.Layer):
             return self.add_weight(
                 shape=np.shape(values),
                 initializer=keras.initializers.Constant(np.array(values, np.float32)),
+                autocast=False,
                 name=name,
             )
 
@@ -102,6 +103,9 @@ class VariationalStage(keras.layers.Layer):
             its gradient, in px, [batch, 3, height, width], the data's and the smoothness's weights,
             two of [batch, 1, height, width].
         """
+        flow, prior, target, source, logs = (
+            tf.cast(x, tf.float32) for x in (flow, prior, target, source, logs)
+        )
         data, smoothness, attachment = tf.split(tf.clip_by_value(logs, -9.0, 9.0), 3, axis=1)
         attachment = tf.exp(attachment)
         start = tf.stop_gradient(flow)

@@ -54,8 +54,8 @@ class VGG16Pyramid(keras.layers.Layer):
             for position, filters in enumerate(block)
         ]
 
-    def build(self, input_shape):
-        channels = input_shape[-1]
+    def build(self, images_shape):
+        channels = images_shape[-1]
         for convolution in self.convolutions:
             convolution.build((None, None, None, channels))
             channels = convolution.filters
@@ -71,13 +71,17 @@ class VGG16Pyramid(keras.layers.Layer):
             features[2**level] = tf.cast(x, tf.float32)
         return features
 
-    def compute_output_shape(self, input_shape, stride=16):
-        batch, height, width = input_shape[:3]
+    def compute_output_shape(self, images_shape):
+        batch, height, width = images_shape[:3]
         return {
             2**level: (batch, height and height // 2**level, width and width // 2**level, block[-1])
             for level, block in enumerate(_BLOCKS)
-            if 4 <= 2**level <= stride
+            if level >= 2
         }
+
+    def compute_output_spec(self, images, stride=16):
+        shapes = self.compute_output_shape(images.shape)
+        return {s: keras.KerasTensor(shapes[s], "float32") for s in shapes if s <= stride}
 
     def _first_blocks(self, images):
         """The two convolutions at full resolution, strip by strip of the image.

@@ -277,7 +277,9 @@ class LocalLevel(keras.layers.Layer):
         self.mixture.build(plain_shape, [feature_shape(32), mixture_shape, flow_shape])
 
     def call(self, scores, plain, flow, mixture, features: Sequence = (), training=False):
-        x = tf.concat([leaky_relu(scores), flow, *features, mixture], axis=-1)
+        flow, mixture = tf.cast(flow, tf.float32), tf.cast(mixture, tf.float32)
+        known = [tf.cast(x, tf.float32) for x in (leaky_relu(scores), flow, *features, mixture)]
+        x = tf.concat(known, axis=-1)
         decoded, correction = self.decoder(x, training=training)
         corrected = flow + correction
         judged = decoded

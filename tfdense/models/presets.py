@@ -161,24 +161,16 @@ def _load_keras(path: Path) -> tuple[keras.Model, Config]:
     except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is not a network that Keras saved: {reason}") from None
-    for preset, (network, *_) in PRESETS.items():
-        module, class_name = network.split(":")
-        if (type(model).__module__, type(model).__name__) == (
-            f"tfdense.models.{module}",
-            class_name,
-        ):
-            break
-    else:
+    _refuse_not_finite(model, path)
+    classes = {preset.network.split(":")[1]: name for name, preset in reversed(PRESETS.items())}
+    preset = classes.get(type(model).__name__)
+    if preset is None:
         raise InputError(
-            f"{path} does not hold one of the networks {', '.join(sorted(PRESETS))}. "
+            f"{path} should hold one of the networks of {', '.join(sorted(PRESETS))}. "
             f"Received: a {type(model).__name__}"
         )
-    _refuse_not_finite(model, path)
-    options = {
-        key: value
-        for key, value in model.get_config().items()
-        if key in inspect.signature(type(model)).parameters
-    }
+    arguments = inspect.signature(type(model)).parameters
+    options = {key: value for key, value in model.get_config().items() if key in arguments}
     return model, Config(name=path.stem, model=ModelConfig(preset=preset, options=options))
 
 
