@@ -42,7 +42,10 @@ def efficientnet_lite0_pyramid(name: str = "efficientnet_lite0", dtype=None) -> 
             block += 1
         if stage in _PYRAMID_STAGES:
             pyramid.append(x)
-    return keras.Model(image, pyramid, name=name)
+    model = keras.Model(image, pyramid, name=name)
+    if dtype is not None:
+        model.dtype_policy = dtype
+    return model
 
 
 def _inverted_residual(
