@@ -1,5 +1,6 @@
 """Dense image matching with a calibrated confidence: PDC-Net in TensorFlow and Keras."""
 
+from importlib import import_module as _import_module
 from importlib import metadata as _metadata
 
 from tfdense.keras_objects import announce as _announce
@@ -9,6 +10,15 @@ __all__ = ["__version__", "load"]
 __version__ = _metadata.version("tfdense")
 
 _announce()
+
+# Loaded on use, as in `load`: TensorFlow takes seconds to import.
+_PARTS = ("data", "layers", "losses", "metrics", "models", "ops")
+
+
+def __getattr__(name: str):
+    if name in _PARTS:
+        return _import_module(f"tfdense.{name}")
+    raise AttributeError(f"module 'tfdense' has no attribute {name!r}")
 
 
 def load(
@@ -49,7 +59,6 @@ def load(
     Raises:
         InputError: if there is no such network, mode or setting, or it cannot be loaded.
     """
-    # Loaded on use: TensorFlow takes seconds to import.
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 

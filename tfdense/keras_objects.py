@@ -27,6 +27,8 @@ OBJECTS = {
     "tfdense.layers.unet": ("UNet",),
     "tfdense.layers.variational": ("VariationalStage",),
     "tfdense.layers.vgg": ("VGG16Pyramid",),
+    "tfdense.losses": ("MixtureNLL",),
+    "tfdense.metrics": ("AEPE", "AUSE", "PCK", "CalibrationError"),
     "tfdense.mixture": ("GaussianUniformMixture", "LaplaceMixture"),
     "tfdense.models.pdcnet": ("GlobalLevel", "LocalLevel", "PDCNet"),
     "tfdense.models.pdcnet_lite": ("LevelDecoder", "PDCNetLite"),

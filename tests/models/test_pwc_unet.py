@@ -217,7 +217,7 @@ def test_the_likelihood_of_synthetic_pairs_is_learnt(texture):
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            loss = objective(model, batch, config)
+            loss = objective(model(batch), batch, model.mixture, config)
         gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
         assert None not in gradients
         optimizer.apply(gradients, model.trainable_variables)

@@ -21,6 +21,7 @@ from tfdense.layers.decoders import FlowDecoder, RefinementNetwork, Upsampling
 from tfdense.layers.gocor import GlobalGOCor, LocalGOCor
 from tfdense.layers.uncertainty import MixtureDecoder
 from tfdense.layers.vgg import VGG16Pyramid, imagenet_weights, normalize
+from tfdense.losses import MixtureNLL
 from tfdense.mixture import LaplaceMixture
 from tfdense.models.network import MatchingNetwork, feature_shape
 from tfdense.ops import correlation, warp
@@ -47,6 +48,7 @@ class PDCNet(MatchingNetwork):
     mixture = _FINE_MIXTURE
     stride = 8
     minimum_size = _COARSE_SIZE
+    level_weights = (0.32, 0.08, 0.02, 0.01)
 
     def __init__(
         self,
@@ -171,6 +173,16 @@ class PDCNet(MatchingNetwork):
             resize_bilinear(mixture, spatial_size(target)),
             features,
             training=training,
+        )
+
+    def default_loss(self):
+        """Returns the loss of the paper's first stage: summed over the pixels of each level."""
+        return MixtureNLL(
+            self.mixture,
+            self.level_weights,
+            pixel_reduction="sum",
+            unmatched_weight=0.0,
+            extrapolation_weight=0.0,
         )
 
     def load_backbone_weights(self) -> None:

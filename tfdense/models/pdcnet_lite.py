@@ -103,6 +103,7 @@ class PDCNetLite(MatchingNetwork):
         self.train_backbone = train_backbone
         self.refinement_passes = refinement_passes
         self.train_coarse = train_coarse
+        self.level_weights = (0.3, 0.5, 1.0) + (1.0,) * refinement_passes
 
         bounds = {}
         if least_first_variance is not None:

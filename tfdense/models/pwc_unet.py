@@ -51,6 +51,7 @@ class PWCUNet(MatchingNetwork):
 
     stride = 64
     minimum_size = 64
+    level_weights = (0.1, 0.2, 0.3, 0.5, 1.0)
 
     def __init__(
         self,

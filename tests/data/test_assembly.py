@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdense.data.assembly import make_pairs, with_unrelated
 from tfdense.data.canvases import MARGIN, canvas_side, cutout_count, cutout_side
-from tfdense.data.pairs import make_pairs, with_unrelated
 from tfdense.data_config import (
     DataConfig,
     DomainConfig,
