@@ -17,7 +17,14 @@ OBJECTS = {
     "tfdense.layers.decoders": ("FlowDecoder", "RefinementNetwork", "Upsampling"),
     "tfdense.layers.full_resolution": ("FullResolution", "_Head"),
     "tfdense.layers.gocor": ("GlobalGOCor", "LocalGOCor"),
+    "tfdense.layers.heads": ("MixtureHead",),
     "tfdense.layers.matching": ("GlobalMatching", "UnitMeanSquare", "WarpedCorrelation"),
+    "tfdense.layers.operations": (
+        "AllPairsCorrelation",
+        "ForwardBackwardError",
+        "LocalCorrelation",
+        "Warp",
+    ),
     "tfdense.layers.pwc": ("ContextNetwork", "DenseDecoder", "FeaturePyramid"),
     "tfdense.layers.uncertainty": (
         "CorrelationUncertainty",

@@ -44,11 +44,14 @@ class MixtureNLL(keras.losses.Loss):
         sample_weight: [batch], of each pair.
         Returns a scalar.
 
-    For example::
+    For example:
 
-        loss = MixtureNLL(LaplaceMixture(maximum_variance=100.0))
-        zeros = np.zeros((1, 4, 4, 2), "float32")
-        loss({"flow": zeros}, {"flow": zeros, "log_variance": zeros, "logits": zeros})  # log 2
+    >>> from tfdense.mixture import LaplaceMixture
+    >>> loss = MixtureNLL(LaplaceMixture(maximum_variance=100.0))
+    >>> zeros = np.zeros((1, 4, 4, 2), "float32")
+    >>> answer = {"flow": zeros, "log_variance": zeros, "logits": zeros}
+    >>> round(float(loss({"flow": zeros}, answer)), 4)  # log 2: the right flow, variances of 1 px²
+    0.6931
     """
 
     def __init__(

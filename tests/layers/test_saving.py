@@ -14,7 +14,9 @@ from tfdense.layers import (
     decoders,
     full_resolution,
     gocor,
+    heads,
     matching,
+    operations,
     pwc,
     uncertainty,
     unet,
@@ -34,6 +36,11 @@ def _map(channels, height=4, width=6):
 
 # What each layer is called with, without the batch; a list is one argument.
 _LAYERS = {
+    "AllPairsCorrelation": (operations.AllPairsCorrelation, _map(8), _map(8, 3, 5)),
+    "ForwardBackwardError": (operations.ForwardBackwardError, _map(2), _map(2, 3, 5)),
+    "LocalCorrelation": (lambda: operations.LocalCorrelation(2), _map(8), _map(8)),
+    "Warp": (operations.Warp, _map(8), _map(2, 3, 5)),
+    "MixtureHead": (lambda: heads.MixtureHead(_MIXTURE), _map(5)),
     "ContextLayer": (lambda: attention.ContextLayer(8), _map(8), _map(8, 3, 5)),
     "FlowPropagation": (lambda: attention.FlowPropagation(8), _map(8), _map(2), _map(4)),
     "ConvolutionBlock": (lambda: convolution.ConvolutionBlock(3, padding="valid"), _map(4)),

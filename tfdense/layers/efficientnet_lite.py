@@ -28,6 +28,12 @@ def efficientnet_lite0_pyramid(name: str = "efficientnet_lite0", dtype=None) -> 
     Returns:
         A model from images [batch, height, width, 3], RGB in 0..255, sides divisible by 16, to
         features at strides 4, 8 and 16 with 24, 40 and 112 channels. Its weights are random.
+
+    For example:
+
+    >>> pyramid = efficientnet_lite0_pyramid()
+    >>> [features.shape for features in pyramid(tf.zeros([1, 64, 96, 3]))]
+    [TensorShape([1, 16, 24, 24]), TensorShape([1, 8, 12, 40]), TensorShape([1, 4, 6, 112])]
     """
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise", dtype=dtype)(image)

@@ -84,6 +84,12 @@ class GlobalGOCor(_GOCor):
     Call:
         target, source: [batch, height, width, channels], normalised features of the same shape.
         Returns scores [batch, height, width, height * width], source positions in row-major order.
+
+    For example:
+
+    >>> target, source = (keras.Input((16, 16, 64)) for _ in range(2))
+    >>> GlobalGOCor(iterations=3)(target, source).shape
+    (None, 16, 16, 256)
     """
 
     def __init__(self, iterations: int = 3, **kwargs):
@@ -197,6 +203,12 @@ class LocalGOCor(_GOCor):
         target, source: [batch, height, width, channels], the source warped towards the target.
         Returns the scores of the optimised filters and those of the target's own features, the
         plain correlation: [batch, height, width, 81] each, dx fast, means over channels.
+
+    For example:
+
+    >>> target, source = (keras.Input((32, 48, 64)) for _ in range(2))
+    >>> [scores.shape for scores in LocalGOCor(iterations=3)(target, source)]
+    [(None, 32, 48, 81), (None, 32, 48, 81)]
     """
 
     def __init__(self, iterations: int = 7, **kwargs):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, warping
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -13,10 +13,18 @@ class GlobalMatching(keras.layers.Layer):
 
     The correlation with every source position becomes a probability by a softmax with a learned
     temperature; the match is the mean position in a Gaussian window around the maximum, which is
-    precise to a fraction of a cell and does not mix distant modes.
+    precise to a fraction of a cell and does not mix distant modes (the kernel soft arg max of SFNet,
+    Lee et al., CVPR 2019).
 
     Attributes:
         window: standard deviation of the Gaussian window, in cells.
+
+    For example:
+
+    >>> target, source = (UnitMeanSquare()(keras.Input((16, 16, 96))) for _ in range(2))
+    >>> flow, certainty, log_probability = GlobalMatching()(target, source)
+    >>> flow.shape, certainty.shape, log_probability.shape
+    ((None, 16, 16, 2), (None, 16, 16, 4), (None, 16, 16, 256))
     """
 
     def __init__(self, window: float = 1.5, **kwargs):
@@ -83,6 +91,12 @@ class WarpedCorrelation(keras.layers.Layer):
 
     Attributes:
         radius: of the window, in cells.
+
+    For example:
+
+    >>> target, source, flow = (keras.Input((32, 32, channels)) for channels in (64, 64, 2))
+    >>> WarpedCorrelation(radius=4)(target, source, flow).shape
+    (None, 32, 32, 81)
     """
 
     def __init__(self, radius: int = 4, **kwargs):
@@ -104,7 +118,7 @@ class WarpedCorrelation(keras.layers.Layer):
         Returns:
             [batch, height, width, (2 radius + 1)²].
         """
-        return correlation.local(target, warp.bilinear(source, flow), self.radius)
+        return correlation.local(target, warping.bilinear(source, flow), self.radius)
 
     def compute_output_shape(self, target_shape, source_shape=None, flow_shape=None):
         return (*target_shape[:3], (2 * self.radius + 1) ** 2)
@@ -115,7 +129,17 @@ class WarpedCorrelation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfdense")
 class UnitMeanSquare(keras.layers.Layer):
-    """Scales features to a mean square of 1 over the channels, so that correlation is a cosine."""
+    """Scales features to a mean square of 1 over the channels, so that correlation is a cosine.
+
+    Call:
+        features: [..., channels].
+        Returns the same shape and dtype.
+
+    For example:
+
+    >>> UnitMeanSquare()(tf.constant([[3.0, 4.0]])).numpy().round(3)
+    array([[0.849, 1.131]], dtype=float32)
+    """
 
     def call(self, features):
         features32 = tf.cast(features, tf.float32)

@@ -43,6 +43,11 @@ class FeaturePyramid(keras.layers.Layer):
 
     Attributes:
         channels: of each level, fine to coarse.
+
+    For example:
+
+    >>> [features.shape for features in FeaturePyramid((16, 32, 48))(keras.Input((64, 96, 3)))]
+    [(None, 32, 48, 16), (None, 16, 24, 32), (None, 8, 12, 48)]
     """
 
     def __init__(self, channels: tuple[int, ...], **kwargs):

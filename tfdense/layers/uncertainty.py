@@ -19,6 +19,13 @@ class MixtureDecoder(keras.layers.Layer):
         correlation: [batch, height, width, side²].
         others: a list of further inputs of the decoder, [batch, height, width, ...].
         Returns {"log_variance", "logits"}, float32 [batch, height, width, 2] each.
+
+    For example:
+
+    >>> decoder = MixtureDecoder(LaplaceMixture(maximum_variance=256.0**2), side=9)
+    >>> answer = decoder(keras.Input((32, 32, 81)), [keras.Input((32, 32, 16))])
+    >>> answer["logits"].shape
+    (None, 32, 32, 2)
     """
 
     def __init__(self, mixture: LaplaceMixture, side: int, **kwargs):

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 # Of the local contrast, in grey levels: where there is less, there is hardly more than noise.
 _NOISE = 4.0
@@ -109,7 +109,7 @@ class VariationalStage(keras.layers.Layer):
         data, smoothness, attachment = tf.split(tf.clip_by_value(logs, -9.0, 9.0), 3, axis=1)
         attachment = tf.exp(attachment)
         start = tf.stop_gradient(flow)
-        warped, inside = warp.plane(source, start)
+        warped, inside = warping.plane(source, start)
         first, second = _features(target), _features(warped)
         difference = second - first
         gradient_x, gradient_y = (0.5 * (d(first) + d(second)) for d in (_slope_x, _slope_y))

@@ -36,6 +36,12 @@ class VGG16Pyramid(keras.layers.Layer):
         stride: of the coarsest features wanted, 8 or 16.
         Returns features after pooling as a dict: stride (4, 8 and, if wanted, 16) -> float32
         [batch, height / stride, width / stride, 128, 256 or 512].
+
+    For example:
+
+    >>> features = VGG16Pyramid()(normalize(tf.zeros([1, 32, 48, 3])))
+    >>> {stride: features[stride].shape[-1] for stride in features}
+    {4: 128, 8: 256, 16: 512}
     """
 
     def __init__(self, **kwargs):

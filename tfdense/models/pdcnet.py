@@ -24,7 +24,7 @@ from tfdense.layers.vgg import VGG16Pyramid, imagenet_weights, normalize
 from tfdense.losses import MixtureNLL
 from tfdense.mixture import LaplaceMixture
 from tfdense.models.network import MatchingNetwork, feature_shape
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, warping
 
 _COARSE_SIZE = 256
 _COARSEST_GRID = 16
@@ -162,7 +162,7 @@ class PDCNet(MatchingNetwork):
     def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
         """Compares the target with the source, warped by the flow so far, and corrects the flow."""
         target, source = (pyramid[stride] for pyramid in pyramids)
-        warped = warp.bilinear(source, flow / stride)
+        warped = warping.bilinear(source, flow / stride)
         mixture = tf.concat([coarser["log_variance"], coarser["logits"]], axis=-1)
         # The optimisation needs no flow. Begun early, it would take memory beside other levels.
         with tf.control_dependencies([warped]):

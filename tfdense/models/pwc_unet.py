@@ -21,7 +21,7 @@ from tfdense.layers.pwc import ContextNetwork, DenseDecoder, FeaturePyramid
 from tfdense.layers.unet import UNet
 from tfdense.mixture import GaussianUniformMixture
 from tfdense.models.network import MatchingNetwork, check_sides, feature_shape
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 _STRIDES = (64, 32, 16, 8, 4)  # of the flow
 _CONFIDENCE_STRIDES = (2, 4, 8)  # of the features that the confidence network sees
@@ -196,11 +196,11 @@ class PWCUNet(MatchingNetwork):
             flow: at stride 4, in px.
         """
         image_flow = resize_bilinear(flow, spatial_size(inputs["target"]))
-        warped = warp.bilinear(inputs["source"], image_flow)
+        warped = warping.bilinear(inputs["source"], image_flow)
         evidence = [[_centred(inputs["target"]), _centred(warped)]]
         for stride, target, source in zip(_CONFIDENCE_STRIDES, targets, sources, strict=False):
             cells = resize_bilinear(flow, spatial_size(target)) / stride
-            evidence.append([target, warp.bilinear(source, cells)])
+            evidence.append([target, warping.bilinear(source, cells)])
         return self._mixture_parameters(self.confidence(evidence))
 
     def _mixture_parameters(self, raw) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,15 +14,23 @@ def bilinear(image, flow) -> tf.Tensor:
 
     Args:
         image: [batch, height, width, channels], any floating dtype.
-        flow: [batch, rows, columns, 2], float32, in pixels of `image`; the grid that it is given
-            on may differ in size from the image's.
+        flow: [batch, rows, columns, 2], any floating dtype, in pixels of `image`; the grid that it
+            is given on may differ in size from the image's. Positions are float32 at least.
 
     Returns:
         [batch, rows, columns, channels], of the image's dtype. Differentiable in both arguments.
         Where the flow is huge or infinite it is zero; where the flow is NaN, so is this pixel.
+
+    For example:
+
+    >>> image = tf.reshape(tf.range(12.0), [1, 3, 4, 1])
+    >>> right = tf.constant([1.0, 0.0]) * tf.ones([1, 3, 4, 1])
+    >>> bilinear(image, right)[0, 0, :, 0].numpy()
+    array([1., 2., 3., 0.], dtype=float32)
     """
+    image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
     height, width = spatial_size(image)
-    position = flow_to_map(tf.cast(flow, tf.float32))
+    position = flow_to_map(flow if flow.dtype == tf.float64 else tf.cast(flow, tf.float32))
     corner, fraction = _corner(position, height, width)
     pixels = tf.reshape(image, [-1, image.shape[-1]])
     first_pixel = tf.range(tf.shape(image)[0])[:, None, None] * (height * width)
@@ -99,7 +107,7 @@ def _corner(position, height, width) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits positions into the upper left neighbour (int32) and the fraction beyond it."""
     # Far outside all neighbours count as zero, so clipping there changes nothing; without it the
     # conversion to integers would be undefined for huge flows.
-    last = tf.cast(tf.stack([width, height]), tf.float32)
+    last = tf.cast(tf.stack([width, height]), position.dtype)
     position = tf.clip_by_value(position, -2.0, last + 1.0)
     corner = tf.floor(position)
     return tf.cast(corner, tf.int32), position - corner
@@ -112,4 +120,4 @@ def _neighbour(corner, fraction, step, size) -> tuple[tf.Tensor, tf.Tensor]:
     # Counted from 1: clipping to [0, 6], TFLite's converter would make a ReLU6 of integers of it,
     # which no run-time has.
     clipped = tf.clip_by_value(index + 1, 1, size) - 1
-    return clipped, weight * tf.cast(tf.equal(index, clipped), tf.float32)
+    return clipped, weight * tf.cast(tf.equal(index, clipped), weight.dtype)
