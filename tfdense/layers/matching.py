@@ -13,8 +13,8 @@ class GlobalMatching(keras.layers.Layer):
 
     The correlation with every source position becomes a probability by a softmax with a learned
     temperature; the match is the mean position in a Gaussian window around the maximum, which is
-    precise to a fraction of a cell and does not mix distant modes (the kernel soft arg max of SFNet,
-    Lee et al., CVPR 2019).
+    precise to a fraction of a cell and does not mix distant modes (the kernel soft arg max of
+    SFNet, Lee et al., CVPR 2019).
 
     Attributes:
         window: standard deviation of the Gaussian window, in cells.
