@@ -7,7 +7,6 @@ Small networks stand in for the presets; `make test-slow` takes those that ship.
 import argparse
 import contextlib
 import glob
-import importlib.util
 import pkgutil
 import re
 import runpy
@@ -24,6 +23,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import torch_writer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -102,7 +102,7 @@ class Command(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A block of Python in a page."""
+    """A block of Python or of a configuration in a page."""
 
     line: int
     text: str
@@ -154,6 +154,21 @@ _COMMANDS = [
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_one_way_for_each_command(command):
     assert len(_ways(command)) == 1, f"{command}: {_ways(command)}"
+
+
+def _settings():
+    for page in _PAGES:
+        for token in _tokens(page):
+            if token.type == "fence" and token.info == "yaml":
+                line = token.map[0] + 1
+                yield pytest.param(Code(line, token.content), id=f"{page.name}-{line}")
+
+
+@pytest.mark.parametrize("settings", _settings())
+def test_settings_are_a_configuration(settings, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(settings.text, "utf-8")
+    load_config(path)
 
 
 @pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.pattern)
@@ -222,13 +237,13 @@ def folder(presets, tmp_path, monkeypatch):
         for path in (f"{role}.jpg", f"photos/{role}.jpg", f"homography/pair/{role}.png"):
             write_image(folder / path, small)
     (folder / "homography/pair/H_target_to_source.txt").write_text("1 0 5\n0 1 0\n0 0 1\n")
-    _write_checkpoint(folder / "PDCNet_megadepth.pth.tar", monkeypatch)
+    _write_checkpoint(folder / "PDCNet_megadepth.pth.tar")
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     return folder
 
 
-def _write_checkpoint(path, monkeypatch):
+def _write_checkpoint(path):
     """Writes random parameters of pdcnet, by the names and in the layout of its authors."""
     draw, parameters = np.random.default_rng(0), {}
     model = build(ModelConfig("pdcnet"), backbone_weights=False)
@@ -236,13 +251,7 @@ def _write_checkpoint(path, monkeypatch):
         value = draw.uniform(0.01, 0.02, variable.shape).astype(np.float32)
         name = converting.checkpoint_name(variable.path.removeprefix(f"{model.name}/"))
         parameters[name] = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-    if importlib.util.find_spec("torch_writer"):
-        import torch_writer
-
-        torch_writer.archive(path, *torch_writer.with_tensors(parameters))
-    else:  # Reading a file takes PyTorch.
-        path.touch()
-        monkeypatch.setattr(converting, "read_checkpoint", lambda path: parameters)
+    torch_writer.archive(path, *torch_writer.with_tensors(parameters))
 
 
 def _page_cases():

@@ -99,6 +99,24 @@ def test_resize_bilinear_equals_opencv(size):
     np.testing.assert_allclose(result[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16, tf.float32])
+def test_resize_bilinear_compiles_with_its_gradient(dtype):
+    """A network with 16-bit activations is trained through it."""
+
+    @tf.function(jit_compile=True)
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(geometry.resize_bilinear(3.0 * x, (8, 12)))
+        return tape.gradient(total, x)
+
+    answer = gradient(tf.zeros([1, 4, 6, 3], dtype))
+    assert answer.dtype == dtype
+    assert float(tf.reduce_sum(tf.cast(answer, tf.float32))) == pytest.approx(
+        3 * 8 * 12 * 3, rel=0.01
+    )
+
+
 def test_resize_bilinear_keeps_the_dtype():
     assert geometry.resize_bilinear(tf.zeros([1, 4, 4, 1], tf.float16), (8, 8)).dtype == tf.float16
 

@@ -59,6 +59,10 @@ def load(
     Raises:
         InputError: if there is no such network, mode or setting, or it cannot be loaded.
     """
+    from tfdense.startup import check_keras
+
+    check_keras()
+
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 

@@ -67,7 +67,7 @@ class Mixture(abc.ABC):
     def variance(log_variance, logits) -> tf.Tensor:
         """Returns the mixture's variance ``Σ_m α_m σ_m²``, [...], in px², the same in x and y."""
         log_variance, logits = _float32(log_variance, logits)
-        return tf.reduce_sum(tf.nn.softmax(logits) * tf.exp(log_variance), axis=-1)
+        return tf.reduce_sum(_softmax(logits) * tf.exp(log_variance), axis=-1)
 
     def get_config(self) -> dict:
         """Returns the arguments of the constructor, for Keras to save."""
@@ -153,7 +153,7 @@ class LaplaceMixture(Mixture):
         decay = _laplace_decay(log_variance)
         radius_x, radius_y = _pair(radius)
         within = tf.math.expm1(-radius_x * decay) * tf.math.expm1(-radius_y * decay)
-        return tf.reduce_sum(tf.nn.softmax(logits) * within, axis=-1)
+        return tf.reduce_sum(_softmax(logits) * within, axis=-1)
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -214,7 +214,7 @@ class GaussianUniformMixture(Mixture):
     def confidence(self, log_variance, logits, radius=1.0) -> tf.Tensor:
         """``P_R = α₁ erf(R / (σ √2))² + α₂ min(1, 2R / extent)²``, the extent from log_variance."""
         log_variance, logits = _float32(log_variance, logits)
-        weights = tf.nn.softmax(logits)
+        weights = _softmax(logits)
         radius_x, radius_y = _pair(radius)
         scale = tf.exp(-0.5 * log_variance[..., 0]) * math.sqrt(0.5)
         normal = _erf(radius_x * scale) * _erf(radius_y * scale)
@@ -226,6 +226,12 @@ class GaussianUniformMixture(Mixture):
 def _bounded_log_variance(raw, minimum: float, maximum: float) -> tf.Tensor:
     fraction = tf.sigmoid(tf.cast(raw, tf.float32) - math.log(maximum))
     return tf.math.log(minimum + (maximum - minimum) * fraction)
+
+
+def _softmax(logits) -> tf.Tensor:
+    # Of tf.nn.softmax oneDNN keeps 36 kB for each new shape, up to a thousand times a thread.
+    exponents = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
+    return exponents / tf.reduce_sum(exponents, axis=-1, keepdims=True)
 
 
 def _laplace_decay(log_variance) -> tf.Tensor:

@@ -1,8 +1,10 @@
-"""Keeping native libraries from printing."""
+"""Importing TensorFlow and Keras: quietly, and as this package needs them."""
 
 import contextlib
 import os
 from collections.abc import Iterator
+
+from tfdense.errors import InputError
 
 
 def import_tensorflow() -> None:
@@ -13,8 +15,35 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
-        import keras  # noqa: F401
+        check_keras()
         import tensorflow  # noqa: F401
+
+
+def check_keras() -> None:
+    """Imports Keras.
+
+    Raises:
+        InputError: if it runs on another backend than TensorFlow, or cannot be imported as it is
+            set up, which its own messages do not say.
+    """
+    try:
+        import keras
+
+        problem = ""
+        backend = keras.config.backend()
+    except (ImportError, AttributeError, AssertionError, ValueError) as error:
+        problem = f" ({error or type(error).__name__})"
+        backend = None
+    if backend != "tensorflow":
+        variable = os.environ.get("KERAS_BACKEND")
+        folder = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))
+        file = os.path.join(folder, "keras.json")
+        setting = f"KERAS_BACKEND={variable}" if variable else f"what {file} says"
+        raise InputError(
+            "Expected Keras with TensorFlow as its backend. Received: "
+            f"{setting}{problem}. Set the environment variable KERAS_BACKEND=tensorflow"
+            f"{'' if variable else f', or mend {file}'}."
+        )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tfdense.exporting import export_saved_model, export_tflite
 from tfdense.inference.backends import KerasBackend, TargetSize, newest_saved_model
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
-from tfdense.models import build
+from tfdense.models import build, load
 from tfdense.ops import correlation
 
 _SIZES = [
@@ -291,6 +291,29 @@ def test_threads_share_a_matcher(matchers, pair, form):
         together = list(pool.map(lambda pair: matchers[form].match(*pair).flow, reversed(pairs)))
     for flow, expected in zip(reversed(together), alone, strict=True):
         np.testing.assert_array_equal(flow, expected)
+
+
+@pytest.mark.parametrize("form", ["Keras", "SavedModel", "LiteRT"])
+def test_nothing_stays_of_a_deleted_matcher(matchers, pair, form):
+    """Neither graphs nor new names of variables, both of which TensorFlow may keep for ever."""
+
+    def kept():
+        load, origin = matchers[form].__reduce__()
+        matcher = load(*origin)
+        matcher.match(*pair)
+        del matcher
+        gc.collect()
+        objects = [x for x in gc.get_objects() if isinstance(x, (tf.Graph, tf.Operation))]
+        return len(objects)
+
+    first = kept()
+    assert kept() <= first
+
+
+def test_variables_of_networks_have_no_names_of_their_own(run_folder):
+    """TensorFlow keeps something for each name that it meets; Keras numbers those of its layers."""
+    names = [{x.value.name for x in load(run_folder)[0].variables} for _ in range(2)]
+    assert names[0] == names[1]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")

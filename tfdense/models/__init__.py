@@ -13,6 +13,10 @@ and has the attributes ``mixture`` (a `tfdense.mixture.Mixture`), ``stride`` (th
 images must be divisible by it) and ``minimum_size`` (of a side).
 """
 
-from tfdense.models.presets import PRESETS, build, load
+from tfdense.startup import check_keras
+
+check_keras()
+
+from tfdense.models.presets import PRESETS, build, load  # noqa: E402
 
 __all__ = ["PRESETS", "build", "load"]

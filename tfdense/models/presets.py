@@ -1,9 +1,11 @@
 """Building a network from its configuration, and loading it with its weights."""
 
+import contextlib
 import importlib
 import inspect
 import os
 import warnings
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -59,18 +61,32 @@ def build(
     preset = PRESETS[config.preset]
     module, name = preset.network.split(":")
     network = getattr(importlib.import_module(f"tfdense.models.{module}"), name)
-    former = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
     try:
-        with tf.variable_creator_scope(_nameless):
+        with _keras_settings(precision), tf.variable_creator_scope(_nameless):
             model = network(**{**preset.options, **config.options})
     except (TypeError, ValueError) as error:
         raise InputError(f"Options of {config.preset}: {error}") from None
-    finally:
-        keras.config.set_dtype_policy(former)
     if backbone_weights and hasattr(model, "load_backbone_weights"):
         model.load_backbone_weights()
     return model
+
+
+@contextlib.contextmanager
+def _keras_settings(policy: str) -> Iterator[None]:
+    """Settings that layers take from Keras when they are made; the user's own are of no matter."""
+    wanted = (
+        (keras.config.dtype_policy, keras.config.set_dtype_policy, policy),
+        (keras.config.floatx, keras.config.set_floatx, "float32"),
+        (keras.config.image_data_format, keras.config.set_image_data_format, "channels_last"),
+    )
+    former = [get() for get, _, _ in wanted]
+    try:
+        for _, set_, value in wanted:
+            set_(value)
+        yield
+    finally:
+        for (_, set_, _), value in zip(wanted, former, strict=True):
+            set_(value)
 
 
 def _nameless(next_creator, **options) -> tf.Variable:
@@ -156,7 +172,7 @@ def _load_keras(path: Path) -> tuple[keras.Model, Config]:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
-        with tf.variable_creator_scope(_nameless):
+        with _keras_settings("float32"), tf.variable_creator_scope(_nameless):
             model = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
