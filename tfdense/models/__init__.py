@@ -1,6 +1,6 @@
 """The networks, by name.
 
-A network is a ``keras.Model`` called with ``{"source", "target"}``, two batches of images
+A network is a ``keras.Model``, built once it is constructed, called with ``{"source", "target"}``, two batches of images
 [batch, height, width, 3] of one size, RGB in 0..255. It returns
 
 - ``flow`` [batch, height, width, 2], in px, from target to source,
