@@ -20,7 +20,8 @@ def forward_backward_error(forward, backward) -> tf.Tensor:
 
     Returns:
         [batch, height, width], in px of the target, of the flows' dtype; infinite where the forward
-        flow leaves the source, and with a gradient of zero there.
+        flow leaves the source (in TFLite the largest finite number), and with a gradient of zero
+        there.
 
     For example:
 
