@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfdense import geometry
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 HOMOGRAPHY = np.array([[1.1, 0.2, -3.0], [-0.1, 0.9, 4.0], [0.004, -0.006, 1.0]])
 
@@ -54,8 +54,8 @@ def test_homography_flow_behind_the_camera_is_far_outside():
 def test_warping_by_a_homography_and_back():
     y, x = np.mgrid[:40, :50].astype(np.float32)
     image = np.stack([x, y, 0.5 * x + y], axis=-1)[None]
-    warped = warp.bilinear(image, geometry.homography_flow(HOMOGRAPHY, 40, 50)[None])
-    back = warp.bilinear(
+    warped = warping.bilinear(image, geometry.homography_flow(HOMOGRAPHY, 40, 50)[None])
+    back = warping.bilinear(
         warped, geometry.homography_flow(np.linalg.inv(HOMOGRAPHY), 40, 50)[None]
     ).numpy()
     np.testing.assert_allclose(back[0, 12:28, 10:35], image[0, 12:28, 10:35], atol=0.05)

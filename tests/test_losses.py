@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdense.ground_truth import (
+    merge_ground_truth,
+    resize_ground_truth,
+    scattered_flow,
+)
 from tfdense.losses import (
+    MixtureNLL,
     extrapolation_error,
     masked_likelihood,
     matching_likelihood,
-    merge_ground_truth,
     pyramid_likelihood,
-    resize_ground_truth,
-    scattered_flow,
 )
 from tfdense.mixture import LaplaceMixture
 
@@ -50,9 +53,9 @@ def test_mean_over_the_valid_pixels_of_each_pair():
     )
     expected = (likelihood[0, :2].mean() + likelihood[1, 0, 0]) / 2
     mean = masked_likelihood(MIXTURE, estimate, flow, mask)
-    assert float(mean) == pytest.approx(expected, rel=1e-5)
+    assert float(tf.reduce_mean(mean)) == pytest.approx(expected, rel=1e-5)
     total = masked_likelihood(MIXTURE, estimate, flow, mask, reduction="sum")
-    assert float(total) == pytest.approx(24 * expected, rel=1e-5)
+    assert float(tf.reduce_mean(total)) == pytest.approx(24 * expected, rel=1e-5)
 
 
 def test_invalid_pixels_give_neither_loss_nor_gradient():
@@ -64,7 +67,7 @@ def test_invalid_pixels_give_neither_loss_nor_gradient():
     with tf.GradientTape() as tape:
         tape.watch(estimate)
         loss = masked_likelihood(MIXTURE, estimate, flow, mask)
-    assert np.isfinite(loss.numpy())
+    assert np.isfinite(loss.numpy()).all()
     for gradient in tape.gradient(loss, estimate).values():
         assert np.abs(gradient[0].numpy()).max() > 0
         np.testing.assert_array_equal(gradient[1].numpy(), 0)
@@ -119,7 +122,7 @@ def test_extrapolation_counts_hidden_pixels_of_related_pairs_only():
         :, 2::4
     ]
     error = np.abs(estimate["flow"][0].numpy() - at_cells / 4).sum(-1)
-    assert float(loss) == pytest.approx(0.5 * error[2:].sum() / 32, rel=1e-5)
+    assert float(tf.reduce_mean(loss)) == pytest.approx(0.5 * error[2:].sum() / 32, rel=1e-5)
     gradient = tape.gradient(loss, estimate["flow"]).numpy()
     assert (gradient[0, 2:] != 0).all()
     assert not gradient[0, :2].any() and not gradient[1].any()
@@ -133,12 +136,16 @@ def test_the_weight_of_unmatched_pixels_is_relative_to_valid_ones():
     mask[:, :2], unmatched[:, 2:] = 1, 1
 
     def loss(mask, unmatched, weight=1.0):
-        return float(
-            pyramid_likelihood(
-                MIXTURE, [estimate], truth, mask, [1.0], unmatched=unmatched,
-                unmatched_weight=weight,
-            )
-        )  # fmt: skip
+        pairs = pyramid_likelihood(
+            MIXTURE,
+            [estimate],
+            truth,
+            mask,
+            [1.0],
+            unmatched=unmatched,
+            unmatched_weight=weight,
+        )
+        return float(tf.reduce_mean(pairs))
 
     valid, others = loss(mask, None), loss(np.zeros_like(mask), unmatched)
     assert loss(mask, unmatched, 0.5) == pytest.approx((valid + 0.5 * others) / 1.5, rel=1e-5)
@@ -154,7 +161,7 @@ def test_a_level_is_compared_on_its_own_grid():
     }
     mask = np.ones((1, 8, 8), np.float32)
     loss = pyramid_likelihood(MIXTURE, [estimate], ramp, mask, [1.0])
-    assert float(loss) == pytest.approx(np.log(2), rel=1e-5)  # no error at all
+    assert float(tf.reduce_mean(loss)) == pytest.approx(np.log(2), rel=1e-5)  # no error at all
 
 
 def test_full_resolution_resizes_the_estimate():
@@ -166,8 +173,8 @@ def test_full_resolution_resizes_the_estimate():
     expected = 0.0
     for weight, level in zip([0.25, 1.0], levels, strict=True):
         resized = {k: tf.image.resize(v, [8, 8]) for k, v in level.items()}
-        expected += weight * float(masked_likelihood(MIXTURE, resized, flow, mask))
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+        expected += weight * float(tf.reduce_mean(masked_likelihood(MIXTURE, resized, flow, mask)))
+    assert float(tf.reduce_mean(loss)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_resized_pixels_are_valid_where_all_their_neighbours_are():
@@ -227,7 +234,7 @@ def test_images_seen_resized_keep_sparse_ground_truth():
         "image_size": (4, 4),
     }
     loss = pyramid_likelihood(MIXTURE, [level], flow, mask, [1.0], resolution="full")
-    assert float(loss) == pytest.approx(np.log(2) + np.sqrt(2), rel=1e-5)
+    assert float(tf.reduce_mean(loss)) == pytest.approx(np.log(2) + np.sqrt(2), rel=1e-5)
 
 
 def test_matching_reads_the_cell_of_the_true_match():
@@ -243,9 +250,62 @@ def test_matching_reads_the_cell_of_the_true_match():
     matches = {(0, 0): 5, (0, 1): 2, (1, 0): 4}  # the last column leaves the source
     expected = -np.mean([log_probability[0, y, x, cell] for (y, x), cell in matches.items()])
     loss = matching_likelihood(log_probability, flow, mask)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(tf.reduce_mean(loss)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_weight_for_each_level():
     with pytest.raises(ValueError, match="one weight for each of the 1 levels"):
         pyramid_likelihood(MIXTURE, [{}], tf.zeros([1, 4, 4, 2]), tf.ones([1, 4, 4]), [1.0, 2.0])
+
+
+def _pyramid(generator):
+    sizes = ((2, 3), (4, 6), (8, 12))
+    levels = [random_estimate(generator, size) for size in sizes]
+    truth = {
+        "flow": tf.constant(generator.normal(0, 2, (2, 8, 12, 2)), tf.float32),
+        "mask": tf.constant(generator.uniform(size=(2, 8, 12)) < 0.8, tf.float32),
+        "unmatched": tf.constant(generator.uniform(size=(2, 8, 12)) < 0.1, tf.float32),
+    }
+    scores = tf.constant(generator.normal(0, 1, (2, 2, 3, 6)), tf.float32)
+    return {**levels[-1], "levels": levels, "matching": tf.nn.log_softmax(scores)}, truth
+
+
+def test_the_loss_of_keras_is_the_weighted_sum_of_its_terms():
+    answer, truth = _pyramid(np.random.default_rng(8))
+    levels, weights = answer["levels"], (0.2, 0.3, 1.0)
+    flow, mask, unmatched = (truth[name] for name in ("flow", "mask", "unmatched"))
+    each = (
+        pyramid_likelihood(
+            MIXTURE, levels, flow, mask, weights, "full", "sum", unmatched, unmatched_weight=0.4
+        )
+        + 0.1 * extrapolation_error(levels, flow, mask, unmatched, weights)
+        + 2.0 * matching_likelihood(answer["matching"], flow, mask)
+    ).numpy()
+    loss = MixtureNLL(MIXTURE, weights, "full", "sum", 0.4, 0.1, 2.0)
+    assert each.shape == (2,) and abs(each[0] - each[1]) > 1e-3
+    assert float(loss(truth, answer)) == pytest.approx(each.mean(), rel=1e-6)
+    half = loss(truth, answer, sample_weight=np.float32([0, 1]))
+    assert float(half) == pytest.approx(each[1] / 2, rel=1e-6)
+
+    rebuilt = MixtureNLL.from_config(loss.get_config())
+    assert rebuilt.get_config() == loss.get_config()
+    assert float(rebuilt(truth, answer)) == float(loss(truth, answer))
+
+
+def test_the_loss_takes_a_network_without_levels():
+    answer, truth = _pyramid(np.random.default_rng(9))
+    answer = {name: answer[name] for name in ("flow", "log_variance", "logits")}
+    everywhere = masked_likelihood(MIXTURE, answer, truth["flow"], tf.ones([2, 8, 12]))
+    loss = MixtureNLL(MIXTURE)
+    assert float(loss({"flow": truth["flow"]}, answer)) == pytest.approx(
+        float(tf.reduce_mean(everywhere)), rel=1e-6
+    )
+
+
+def test_a_level_seen_resized_keeps_its_size_as_whole_numbers():
+    answer, truth = _pyramid(np.random.default_rng(10))
+    level = {**answer["levels"][0], "image_size": tf.constant([4, 6])}
+    expected = pyramid_likelihood(MIXTURE, [level], truth["flow"], truth["mask"], [1.0])
+    loss = MixtureNLL(MIXTURE, extrapolation_weight=0.0, unmatched_weight=0.0)
+    value = loss(truth, {**level, "levels": [level]})
+    assert float(value) == pytest.approx(float(tf.reduce_mean(expected)), rel=1e-6)

@@ -1,10 +1,24 @@
 """Dense image matching with a calibrated confidence: PDC-Net in TensorFlow and Keras."""
 
+from importlib import import_module as _import_module
 from importlib import metadata as _metadata
+
+from tfdense.keras_objects import announce as _announce
 
 __all__ = ["__version__", "load"]
 
 __version__ = _metadata.version("tfdense")
+
+_announce()
+
+# Loaded on use, as in `load`: TensorFlow takes seconds to import.
+_PARTS = ("data", "layers", "losses", "metrics", "models", "ops")
+
+
+def __getattr__(name: str):
+    if name in _PARTS:
+        return _import_module(f"tfdense.{name}")
+    raise AttributeError(f"module 'tfdense' has no attribute {name!r}")
 
 
 def load(
@@ -18,8 +32,9 @@ def load(
 
     Args:
         name_or_path: a preset whose weights ship with the package, the folder of a run, a
-            ``.weights.h5`` file in one, an exported SavedModel (its folder, or the folder above
-            with numbered versions, of which the newest is taken) or an exported ``.tflite`` file.
+            ``.weights.h5`` file in one, a ``.keras`` file, an exported SavedModel (its folder, or
+            the folder above with numbered versions, of which the newest is taken) or an exported
+            ``.tflite`` file.
             A preset goes before a folder of its name (give ``./NAME``), unless no weights of it
             ship and the folder is a run.
         max_side: the images are shrunk so far that the longer side of what the network sees is at
@@ -44,10 +59,10 @@ def load(
     Raises:
         InputError: if there is no such network, mode or setting, or it cannot be loaded.
     """
-    # Loaded on use: TensorFlow takes seconds to import.
     from tfdense.startup import check_keras
 
     check_keras()
+
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 

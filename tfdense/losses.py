@@ -3,19 +3,126 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import keras
 import tensorflow as tf
 
-from tfdense.geometry import (
-    flow_to_map,
-    pixel_grid,
-    resize_bilinear,
-    resize_flow,
-    spatial_size,
+from tfdense.geometry import flow_to_map, resize_bilinear, spatial_size
+from tfdense.ground_truth import (
+    merge_ground_truth,
+    resize_ground_truth,
+    resize_mask,
+    scattered_flow,
 )
 from tfdense.mixture import Mixture
 
-# Reciprocals of the plastic number and its square.
-_PLASTIC_STEPS = (0.7548776662466927, 0.5698402909980532)
+_ESTIMATE = ("flow", "log_variance", "logits")
+
+
+@keras.saving.register_keras_serializable("tfdense")
+class MixtureNLL(keras.losses.Loss):
+    """How unlikely a network holds the true flow to be: what `compile()` takes by default.
+
+    The sum of `pyramid_likelihood`, `extrapolation_error` and, where a network matches whole
+    images, `matching_likelihood`, each by its weight.
+
+    Args:
+        mixture: the distribution, ``mixture`` of a network.
+        level_weights: one for each level, coarse to fine; None counts each once.
+        resolution, unmatched_weight: see `pyramid_likelihood`.
+        pixel_reduction: ``reduction`` there.
+        extrapolation_weight: of the flow's error where the true match is hidden or out of view, in
+            1/px.
+        matching_weight: of the likelihood of the true cell.
+        reduction: over the pairs of a batch, as of every loss of Keras.
+
+    Call:
+        y_true: {"flow": [batch, height, width, 2], in px, "mask": [batch, height, width], 1 where
+            the flow is valid (if left out: everywhere), "unmatched": 1 where it is known that there
+            is no match (may be left out)}.
+        y_pred: of a network of `tfdense.models`, or of one without levels: {"flow", "log_variance",
+            "logits"}.
+        sample_weight: [batch], of each pair.
+        Returns a scalar.
+
+    For example:
+
+    >>> from tfdense.mixture import LaplaceMixture
+    >>> loss = MixtureNLL(LaplaceMixture(maximum_variance=100.0))
+    >>> zeros = np.zeros((1, 4, 4, 2), "float32")
+    >>> answer = {"flow": zeros, "log_variance": zeros, "logits": zeros}
+    >>> round(float(loss({"flow": zeros}, answer)), 4)  # log 2: the right flow, variances of 1 px²
+    0.6931
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        level_weights: Sequence[float] | None = None,
+        resolution: Literal["level", "full"] = "level",
+        pixel_reduction: Literal["mean", "sum"] = "mean",
+        unmatched_weight: float = 1.0,
+        extrapolation_weight: float = 0.05,
+        matching_weight: float = 1.0,
+        name: str = "mixture_nll",
+        reduction: str = "sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.mixture = mixture
+        self.level_weights = None if level_weights is None else tuple(level_weights)
+        self.resolution = resolution
+        self.pixel_reduction = pixel_reduction
+        self.unmatched_weight = unmatched_weight
+        self.extrapolation_weight = extrapolation_weight
+        self.matching_weight = matching_weight
+
+    def call(self, y_true, y_pred):
+        flow = y_true["flow"]
+        mask = y_true["mask"] if "mask" in y_true else tf.ones_like(flow[..., 0])
+        unmatched = y_true.get("unmatched")
+        levels = [_with_whole_size(level) for level in y_pred.get("levels", [y_pred])]
+        weights = self.level_weights or (1.0,) * len(levels)
+        loss = pyramid_likelihood(
+            self.mixture,
+            levels,
+            flow,
+            mask,
+            weights,
+            self.resolution,
+            self.pixel_reduction,
+            unmatched if self.unmatched_weight else None,
+            self.unmatched_weight,
+        )
+        if self.extrapolation_weight and unmatched is not None:
+            error = extrapolation_error(levels, flow, mask, unmatched, weights)
+            loss += self.extrapolation_weight * error
+        if "matching" in y_pred:
+            loss += self.matching_weight * matching_likelihood(y_pred["matching"], flow, mask)
+        return loss
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mixture": keras.saving.serialize_keras_object(self.mixture),
+            "level_weights": self.level_weights,
+            "resolution": self.resolution,
+            "pixel_reduction": self.pixel_reduction,
+            "unmatched_weight": self.unmatched_weight,
+            "extrapolation_weight": self.extrapolation_weight,
+            "matching_weight": self.matching_weight,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        mixture = keras.saving.deserialize_keras_object(config["mixture"])
+        return cls(**{**config, "mixture": mixture})
+
+
+def _with_whole_size(level: dict) -> dict:
+    """Makes whole numbers of a size again, of which Keras makes those of the loss."""
+    if "image_size" not in level:
+        return level
+    return {**level, "image_size": tf.cast(level["image_size"], tf.int32)}
 
 
 def masked_likelihood(
@@ -43,8 +150,8 @@ def masked_likelihood(
             elsewhere, and flows to random places, [height, width, 2].
 
     Returns:
-        A scalar, the mean over the batch; a pair without valid pixels counts as zero (PDC-Net,
-        equation 3 and supplementary).
+        [batch]; a pair without valid pixels counts as zero (PDC-Net, equation 3 and
+        supplementary).
     """
     mask = tf.cast(mask, tf.float32)
     error = estimate["flow"] - flow
@@ -60,7 +167,7 @@ def masked_likelihood(
     if reduction == "sum":
         height, width = spatial_size(flow)
         loss *= tf.cast(height * width, tf.float32)
-    return tf.reduce_mean(loss)
+    return loss
 
 
 def pyramid_likelihood(
@@ -92,6 +199,9 @@ def pyramid_likelihood(
             `masked_likelihood`.
         unmatched_weight: of those pixels, relative to valid ones.
 
+    Returns:
+        [batch], one for each pair.
+
     Raises:
         ValueError: if there is not one weight for each level.
     """
@@ -110,7 +220,7 @@ def pyramid_likelihood(
                 level_flow, level_mask = resize_ground_truth(
                     flow, mask, level["image_size"], rescale=True
                 )
-        estimate = {name: level[name] for name in ("flow", "log_variance", "logits")}
+        estimate = {name: level[name] for name in _ESTIMATE}
         if resolution == "full":
             size = spatial_size(level_flow)
             estimate = {name: resize_bilinear(value, size) for name, value in estimate.items()}
@@ -118,32 +228,12 @@ def pyramid_likelihood(
             size = spatial_size(level["flow"])
             level_flow, level_mask = resize_ground_truth(level_flow, level_mask, size)
         if unmatched is not None:
-            weight_of_unmatched = unmatched_weight * _resize_mask(unmatched, size)
+            weight_of_unmatched = unmatched_weight * resize_mask(unmatched, size)
             level_unmatched = (weight_of_unmatched, scattered_flow(size, image_size))
         loss += weight * masked_likelihood(
             mixture, estimate, level_flow, level_mask, reduction, level_unmatched
         )
     return loss
-
-
-def scattered_flow(size, image_size) -> tf.Tensor:
-    """Returns flows to places that are spread evenly over the source, without order.
-
-    Args:
-        size: (height, width) of the flow's grid, which covers the target.
-        image_size: (height, width) of both images, in px.
-
-    Returns:
-        float32 [height, width, 2], in px of the images; the same each time (the places are those
-        of the additive recurrence of the plastic number, Roberts, 2018).
-    """
-    height, width = size
-    image = tf.cast(tf.stack(image_size[::-1]), tf.float32)
-    number = tf.cast(tf.range(height * width), tf.float64)[:, None]
-    place = tf.cast(tf.math.floormod(number * _PLASTIC_STEPS, 1.0), tf.float32)
-    cell = image / tf.cast(tf.stack([width, height]), tf.float32)
-    own = (pixel_grid(height, width) + 0.5) * cell
-    return tf.reshape(place, [height, width, 2]) * image - own
 
 
 def extrapolation_error(
@@ -160,7 +250,7 @@ def extrapolation_error(
             valid pixel shows different things; it does not count.
 
     Returns:
-        A scalar, the sum over the levels of the weighted mean over all pixels of |error|₁, in px.
+        [batch], the sum over the levels of the weighted mean over all pixels of |error|₁, in px.
     """
     related = tf.reduce_max(mask, axis=[1, 2], keepdims=True)
     loss = 0.0
@@ -172,7 +262,7 @@ def extrapolation_error(
             )
         hidden_flow, hidden = resize_ground_truth(hidden_flow, hidden, spatial_size(level["flow"]))
         error = tf.reduce_sum(tf.abs(level["flow"] - hidden_flow), axis=-1)
-        loss += weight * tf.reduce_mean(hidden * error)
+        loss += weight * tf.reduce_mean(hidden * error, axis=[1, 2])
     return loss
 
 
@@ -188,7 +278,7 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
         mask: [batch, height, width], 1 where it is valid.
 
     Returns:
-        A scalar, the mean over the batch of the mean over the valid cells of each pair.
+        [batch], the mean over the valid cells of each pair.
     """
     rows, columns = log_probability.shape[1:3]
     image_size = spatial_size(flow)
@@ -203,58 +293,4 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
     )
     likelihood = -tf.gather(log_probability, y * columns + x, batch_dims=3)
     total = tf.reduce_sum(likelihood * mask, axis=[1, 2])
-    return tf.reduce_mean(total / (tf.reduce_sum(mask, axis=[1, 2]) + 1e-6))
-
-
-def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes a true flow and its mask; a pixel stays valid where all that made it was valid.
-
-    Args:
-        flow: [batch, height, width, 2].
-        mask: [batch, height, width].
-        size: (height, width) of the result.
-        rescale: whether the flow's values become pixels of the new size.
-    """
-    resized = resize_flow(flow, size) if rescale else resize_bilinear(flow, size)
-    return resized, _resize_mask(tf.cast(mask, tf.float32), size)
-
-
-def _resize_mask(mask, size) -> tf.Tensor:
-    mask = resize_bilinear(mask[..., None], size)[..., 0]
-    # Weights of 1 may add up to a hair less than 1.
-    return tf.floor(mask + 1e-6)
-
-
-def merge_ground_truth(flow, mask, size) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes a true flow that may be sparse; a pixel is valid where anything near it was.
-
-    Its flow is the mean of the valid ones that bilinear sampling takes, by their weights; where
-    there are none, of those that it is nearest to. The authors round sparse matches to the pixels
-    of the new size instead: the flow is the same, the pixel that holds it may be the next.
-
-    Args:
-        flow: [batch, height, width, 2].
-        mask: [batch, height, width].
-        size: (height, width) of the result, in pixels of which the result is.
-    """
-    height, width = spatial_size(flow)
-    scale = tf.cast(tf.stack([size[1] / width, size[0] / height]), tf.float32)
-    valid = (mask > 0)[..., None]
-    values = tf.concat([tf.where(valid, flow, 0.0) * scale, tf.cast(valid, tf.float32)], axis=-1)
-    sampled = resize_bilinear(values, size)
-    # Sampling skips some rows and columns (of 520 to 256, 3 percent of the pixels).
-    rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
-    nearest = tf.einsum("byxc,xj->byjc", values, columns)
-    nearest = tf.einsum("byjc,yi->bijc", nearest, rows)
-    values = tf.where(sampled[..., 2:] > 1e-6, sampled, nearest)
-    flow, weight = values[..., :2], values[..., 2:]
-    valid = weight > 1e-6
-    flow = tf.where(valid, flow / tf.where(valid, weight, 1.0), 0.0)
-    return flow, tf.cast(valid[..., 0], tf.float32)
-
-
-def _nearest(length, new_length) -> tf.Tensor:
-    """Returns which new position is next to each old one, as ones in [length, new_length]."""
-    ratio = tf.cast(new_length / length, tf.float32)
-    position = (tf.range(length, dtype=tf.float32) + 0.5) * ratio - 0.5
-    return tf.one_hot(tf.cast(tf.round(position), tf.int32), new_length)
+    return total / (tf.reduce_sum(mask, axis=[1, 2]) + 1e-6)

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import math
 
+import keras
 import tensorflow as tf
 
 from tfdense.errors import InputError
@@ -68,7 +69,17 @@ class Mixture(abc.ABC):
         log_variance, logits = _float32(log_variance, logits)
         return tf.reduce_sum(_softmax(logits) * tf.exp(log_variance), axis=-1)
 
+    def get_config(self) -> dict:
+        """Returns the arguments of the constructor, for Keras to save."""
+        return dataclasses.asdict(self)
 
+    @classmethod
+    def from_config(cls, config: dict) -> "Mixture":
+        """Undoes `get_config`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tfdense")
 @dataclasses.dataclass(frozen=True)
 class LaplaceMixture(Mixture):
     """Laplacians with a common mean: one of small variance, one of large variance.
@@ -145,6 +156,7 @@ class LaplaceMixture(Mixture):
         return tf.reduce_sum(_softmax(logits) * within, axis=-1)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 @dataclasses.dataclass(frozen=True)
 class GaussianUniformMixture(Mixture):
     """A normal distribution around the flow, and a uniform one over the whole image.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfdense.config import PhotometricConfig
 from tfdense.geometry import resize_area, resize_bilinear, spatial_size
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 # Luma of ITU-R BT.601.
 _LUMA = (0.299, 0.587, 0.114)
@@ -93,9 +93,9 @@ def level_loss(flow, logits, source, target, config: PhotometricConfig) -> tf.Te
         source, target: [batch, height, width, 3], 0..255.
         config: the terms.
     """
-    seen = warp.inside(flow, *spatial_size(source)) > 0
+    seen = warping.inside(flow, *spatial_size(source)) > 0
     # The target's own pixel agrees with it: it says nothing about its neighbours either.
-    warped = tf.where(seen[..., None], warp.bilinear(source, flow), target)
+    warped = tf.where(seen[..., None], warping.bilinear(source, flow), target)
     error = tf.where(seen, photometric_error(warped, target, config), 1.0)
     log_confidence = tf.nn.log_softmax(logits)[..., 0]
     loss = tf.reduce_mean(tf.exp(log_confidence) * error - config.confidence * log_confidence)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_addons as tfa
 
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, warping
 
 
 def value_and_gradients(function, first, second):
@@ -66,6 +66,6 @@ def test_bilinear_warp_equals_dense_image_warp_inside(size):
         # Addons subtracts its flow, whose channels are (dy, dx).
         return tfa.image.dense_image_warp(image, -flow[..., ::-1])
 
-    ours = value_and_gradients(warp.bilinear, image, flow)
+    ours = value_and_gradients(warping.bilinear, image, flow)
     theirs = value_and_gradients(addons_warp, image, flow)
     assert_close(ours, theirs)

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from tfdense.data.assembly import mixed
 from tfdense.data.histograms import histogram, match_histogram, with_histograms
-from tfdense.data.pairs import mixed
 from tfdense.data_config import DataConfig, DomainConfig, PhotometryConfig
 
 _SIZE = 64

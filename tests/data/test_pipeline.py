@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.data import training_pairs, validation_pairs
+from tfdense.data import pairs, training_pairs, validation_pairs
 from tfdense.data.pipeline import _shuffled
 from tfdense.data_config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.errors import InputError
@@ -122,6 +122,20 @@ def test_validation_photometry_is_as_configured():
     changed = _take(validation_pairs(config, 2, count=2, seed=0), 1)[0]
     np.testing.assert_array_equal(plain["flow"], changed["flow"])
     assert np.abs(plain["source"] - changed["source"]).mean() > 1
+
+
+def test_pairs_are_those_of_training_as_inputs_and_truth(config):
+    for dataset, same in (
+        (pairs(batch_size=2, seed=1, config=config), training_pairs(config, 2, seed=1)),
+        (pairs(count=2, config=config), validation_pairs(config, 8, count=2, seed=0)),
+    ):
+        (inputs, truth), batch = next(iter(dataset)), next(iter(same))
+        assert {*inputs} == {"source", "target"}
+        assert {*truth} == {"flow", "mask", "unmatched"}
+        for name, value in {**inputs, **truth}.items():
+            np.testing.assert_array_equal(value, batch[name])
+    with pytest.raises(InputError, match="nowhere"):
+        pairs("nowhere")
 
 
 def test_folder_of_cutouts(tmp_path):

@@ -8,7 +8,7 @@ from tfdense.data.masks import uncovered, unmatched, visible
 from tfdense.data.matrices import affine
 from tfdense.data.objects import Objects, object_motion
 from tfdense.data.surfaces import Scene, add_objects
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 _SIZE = 40
 _CANVAS = 32  # of a cut-out, which stands in its middle
@@ -55,7 +55,7 @@ def _area(x, y, width, height):
 
 def _assert_warp_shows_target(scene, tolerance=0.5):
     source, target = (np.transpose(image, [0, 2, 3, 1]) for image in scene[:2])
-    warped = warp.bilinear(tf.constant(source), scene.flow)
+    warped = warping.bilinear(tf.constant(source), scene.flow)
     error = np.abs(warped - target).max(axis=-1)[0]
     assert error[_mask(visible, scene) > 0].max() < tolerance
 

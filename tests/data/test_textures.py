@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.data.textures import mirrored, sample, texture
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 
 def _image(seed=0, side=32, channels=4):
@@ -24,7 +24,7 @@ def test_sampling_is_the_general_one_s():
     x, y = np.random.default_rng(2).uniform(0, 31, [2, 2, 20, 24]).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(24), np.arange(20)), axis=-1)
     flow = (np.stack([x, y], axis=-1) - grid).astype(np.float32)
-    expected = warp.bilinear(tf.constant(np.stack(images), tf.float32), tf.constant(flow))
+    expected = warping.bilinear(tf.constant(np.stack(images), tf.float32), tf.constant(flow))
     np.testing.assert_allclose(_sampled(images, x, y), expected, atol=1e-2)
 
 

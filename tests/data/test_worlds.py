@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tfdense.config import load_config
+from tfdense.data.assembly import make_pairs
 from tfdense.data.canvases import (
     MARGIN,
     Canvases,
@@ -18,7 +19,6 @@ from tfdense.data.canvases import (
     cutout_side,
     pair_seed,
 )
-from tfdense.data.pairs import make_pairs
 from tfdense.data.random_worlds import random_world
 from tfdense.data.worlds import (
     look,
@@ -35,7 +35,7 @@ from tfdense.data_config import (
 )
 from tfdense.errors import InputError
 from tfdense.images import write_image
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 _SIZE, _PAIRS = 64, 8
 
@@ -262,7 +262,7 @@ def test_static_points_obey_the_relative_pose():
 
 
 def _errors(pairs):
-    warped = warp.bilinear(pairs["source"], pairs["flow"])
+    warped = warping.bilinear(pairs["source"], pairs["flow"])
     error = np.abs(warped - pairs["target"]).max(axis=-1)
     return error[pairs["mask"].numpy() > 0]
 

@@ -10,16 +10,22 @@ from ai_edge_litert.interpreter import Interpreter
 from tfdense.exporting.tflite import convert
 from tfdense.geometry import resize_area, resize_bilinear, resize_flow
 from tfdense.mixture import GaussianUniformMixture, LaplaceMixture
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, forward_backward_error, warping
 
 FEATURES = (1, 12, 10, 8)
 
 CASES = {
     "local correlation": (functools.partial(correlation.local, radius=4), FEATURES, FEATURES),
     "all pairs": (correlation.all_pairs, FEATURES, (1, 6, 7, 8)),
-    "warp": (warp.bilinear, FEATURES, (1, 9, 13, 2)),
+    "warp": (warping.bilinear, FEATURES, (1, 9, 13, 2)),
     # Clipping to [0, 6] or [0, 1], the converter may take for a kind of ReLU.
-    "warp of sides 7 and 2": (warp.bilinear, (1, 7, 2, 8), (1, 9, 13, 2)),
+    "warp of sides 7 and 2": (warping.bilinear, (1, 7, 2, 8), (1, 9, 13, 2)),
+    # For infinity LiteRT gives the largest number.
+    "cycle": (
+        lambda *x: tf.minimum(forward_backward_error(*x), 1e3),
+        (1, 12, 10, 2),
+        (1, 9, 13, 2),
+    ),
     "bilinear resize": (lambda x: resize_bilinear(x, (31, 17)), FEATURES),
     "area resize": (lambda x: resize_area(x, (5, 17)), FEATURES),
     "flow resize": (lambda x: resize_flow(x, (31, 17)), (1, 12, 10, 2)),

@@ -58,9 +58,12 @@ class Tiny(keras.Model):
         self.first = keras.layers.Conv2D(8, 5, strides=8, padding="same", use_bias=False)
         self.normalise = keras.layers.BatchNormalization(momentum=0.9)
         self.last = keras.layers.Conv2D(5, 3, padding="same", dtype="float32")
+        self.build()
 
-    def build(self, input_shape):
-        """Does nothing: the first call builds the layers."""
+    def build(self, input_shape=None):
+        self.first.build((None, None, None, 6))
+        self.normalise.build((None, None, None, 8))
+        self.last.build((None, None, None, 8))
 
     def call(self, inputs, training=None):
         images = tf.concat([inputs["source"], inputs["target"]], axis=-1) / 100.0

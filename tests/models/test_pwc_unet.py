@@ -10,7 +10,7 @@ from tfdense.errors import InputError
 from tfdense.geometry import resize_bilinear
 from tfdense.models import build
 from tfdense.models.pwc_unet import PWCUNet
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, warping
 from tfdense.training.step import objective
 
 OPTIONS = {
@@ -116,7 +116,7 @@ def test_each_decoder_sees_the_source_warped_by_the_flow_so_far(model, monkeypat
         features = (pyramids[name][5 - i].numpy() for name in ("target", "source"))
         target, source = (model.normalise(x - x.mean(axis=(1, 2))) for x in features)
         flow = tf.image.resize(flow, target.shape[1:3]) / stride
-        cost = correlation.local(target, warp.bilinear(source, flow), 2)
+        cost = correlation.local(target, warping.bilinear(source, flow), 2)
         np.testing.assert_allclose(evidence[0], target, atol=1e-5)
         np.testing.assert_allclose(evidence[1], cost, atol=1e-4)
         np.testing.assert_allclose(evidence[2], flow, atol=1e-4)
@@ -135,7 +135,7 @@ def test_the_confidence_network_compares_the_target_with_the_warped_source(
     ((evidence,),) = calls
     assert np.abs(flow).max() > 1
     np.testing.assert_allclose(evidence[0][0], pair["target"] / 127.5 - 1, atol=1e-5)
-    warped = warp.bilinear(pair["source"], flow)
+    warped = warping.bilinear(pair["source"], flow)
     np.testing.assert_allclose(evidence[0][1], warped / 127.5 - 1, atol=1e-4)
     assert np.abs(warped - pair["source"]).mean() > 1
     source = model.pyramid(pair["source"] / 127.5 - 1)
@@ -144,7 +144,7 @@ def test_the_confidence_network_compares_the_target_with_the_warped_source(
         np.testing.assert_allclose(given, target[i], atol=1e-5)
         # The flow was resized from stride 4, not from here: near, not equal.
         cells = resize_bilinear(flow, given.shape[1:3]) / 2 ** (i + 1)
-        difference = np.abs(warped - warp.bilinear(source[i], cells)).mean()
+        difference = np.abs(warped - warping.bilinear(source[i], cells)).mean()
         assert difference < 0.5 * np.abs(warped - source[i]).mean()
 
 
@@ -217,7 +217,7 @@ def test_the_likelihood_of_synthetic_pairs_is_learnt(texture):
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            loss = objective(model, batch, config)
+            loss = objective(model(batch), batch, model.mixture, config)
         gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
         assert None not in gradients
         optimizer.apply(gradients, model.trainable_variables)

@@ -182,4 +182,4 @@ def test_likelihood_over_levels(load_vectors, stage, resolution, weights, mask):
         resolution,
         "sum",
     )
-    np.testing.assert_allclose(loss, vectors[f"loss_{stage}_{mask}"], rtol=1e-5)
+    np.testing.assert_allclose(np.mean(loss), vectors[f"loss_{stage}_{mask}"], rtol=1e-5)

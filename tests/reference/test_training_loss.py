@@ -51,6 +51,7 @@ def gradients_by_name(load_vectors, reference_network):
                 resolution,
                 "sum",
             )
+            loss = tf.reduce_mean(loss)
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         names = [checkpoint_name(v.path.removeprefix(f"{network.name}/")) for v in variables]
         norms = [float(tf.norm(gradient)) for gradient in gradients]

@@ -50,7 +50,8 @@ def _batch(mask):
 def _loss_and_gradient(config, mask):
     model = _Answer()
     with tf.GradientTape() as tape:
-        loss = objective(model, _batch(mask), config)
+        batch = _batch(mask)
+        loss = objective(model(batch, training=True), batch, model.mixture, config)
     return float(loss), tape.gradient(loss, model.values).numpy()
 
 

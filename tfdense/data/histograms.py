@@ -16,7 +16,7 @@ def with_histograms(pairs: dict, seeds, config: DomainConfig) -> dict:
     the pair after.
 
     Args:
-        pairs: see `tfdense.data.pairs.make_pairs`; nothing happens to a single one, nor to those
+        pairs: see `tfdense.data.assembly.make_pairs`; nothing happens to a single one, nor to those
             without any ground truth, whose images are compared by their colours.
         seeds: [batch, 2], those of the pairs.
         config: the ranges.

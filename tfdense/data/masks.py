@@ -7,7 +7,7 @@ share.
 import tensorflow as tf
 
 from tfdense.geometry import flow_to_map
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 # A match this close to a pixel's centre, in pixels, shows that pixel alone.
 _ON_CENTRE = 1e-3
@@ -66,7 +66,7 @@ def everywhere(flow, source_layer, target_layer) -> tf.Tensor:
 
 
 def _inside(flow) -> tf.Tensor:
-    return warp.inside(flow, *flow.shape[1:3])
+    return warping.inside(flow, *flow.shape[1:3])
 
 
 def _look_up(layer, x, y) -> tf.Tensor:

@@ -6,14 +6,15 @@ nothing and a stream can be resumed at any step.
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import tensorflow as tf
 
 from tfdense.data import draws
+from tfdense.data.assembly import make_pairs, mixed, with_appearance
 from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.pairs import make_pairs, mixed, with_appearance
 from tfdense.data.photos import training_photos, validation_photos
 from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data_config import DataConfig
@@ -33,7 +34,7 @@ def training_pairs(
         start_step: how many batches of the stream are left out at its beginning.
 
     Returns:
-        Dataset of dicts, see `tfdense.data.pairs.make_pairs`.
+        Dataset of dicts, see `tfdense.data.assembly.make_pairs`.
 
     Raises:
         InputError: if a folder does not exist or holds no usable image.
@@ -84,6 +85,51 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
         return synthetic(*canvases.read(number % len(canvases), own_seed), own_seed, strength=1.0)
 
     return _map(numbers, make).batch(batch_size).prefetch(1)
+
+
+def pairs(
+    folder: str | Path | None = None,
+    batch_size: int = 8,
+    size: int | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    config: DataConfig | None = None,
+) -> tf.data.Dataset:
+    """Makes pairs of photos for `fit`, `evaluate` and `predict`: random warps with known flow.
+
+    Args:
+        folder: of photos, searched recursively; None takes the bundled ones.
+        batch_size: pairs in a batch.
+        size: height and width of the images, in px, which the network's stride must divide.
+        count: None makes an endless stream for training: `fit` is told ``steps_per_epoch``. A
+            number makes so many pairs of held-out photos, the same each time.
+        seed: of every random choice.
+        config: the ranges, where the default ones do not suit.
+
+    Returns:
+        Dataset of ({"source", "target"}: float32 [batch, size, size, 3], RGB in 0..255;
+        {"flow": [batch, size, size, 2], in px, from target to source, "mask" and "unmatched":
+        [batch, size, size], 1 where the flow is valid, and where there is no match to be seen}).
+
+    Raises:
+        InputError: if the folder does not exist or holds no usable image.
+    """
+    config = DataConfig() if config is None else config
+    changes = {"photos": folder, "size": size}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = dataclasses.replace(config, **changes)
+    if count is None:
+        dataset = training_pairs(config, batch_size, seed)
+    else:
+        dataset = validation_pairs(config, batch_size, count, seed)
+    return dataset.map(_inputs_and_truth)
+
+
+def _inputs_and_truth(pairs: dict) -> tuple[dict, dict]:
+    return (
+        {name: pairs[name] for name in ("source", "target")},
+        {name: pairs[name] for name in ("flow", "mask", "unmatched")},
+    )
 
 
 def _for_validation(config: DataConfig) -> DataConfig:

@@ -110,8 +110,8 @@ def make_frames(frames, seeds, config: DataConfig) -> dict[str, tf.Tensor]:
         config: the ranges.
 
     Returns:
-        dict like that of `tfdense.data.pairs.make_pairs`, without ground truth: ``flow``, ``mask``
-        and ``unmatched`` are zero.
+        dict like that of `tfdense.data.assembly.make_pairs`, without ground truth: ``flow``,
+        ``mask`` and ``unmatched`` are zero.
     """
     flow = tf.zeros([frames.shape[0], config.size, config.size, 2])
     view_seeds, light_seeds, *noise_seeds = draws.split(seeds, 4)

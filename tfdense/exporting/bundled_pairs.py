@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfdense.config import Config
 from tfdense.data import draws
+from tfdense.data.assembly import make_pairs
 from tfdense.data.canvases import Canvases, cutout_count, pair_seed, photo_count
-from tfdense.data.pairs import make_pairs
 from tfdense.data.photos import training_photos
 from tfdense.data.pipeline import warp_strength
 from tfdense.data_config import WorldsConfig

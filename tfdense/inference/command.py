@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="pdcnet-lite",
-        help="a preset, the folder of a run, a .weights.h5, an exported SavedModel or a .tflite "
-        "(%(default)s)",
+        help="a preset, the folder of a run, a .weights.h5, a .keras file, an exported "
+        "SavedModel or a .tflite (%(default)s)",
     )
     parser.add_argument(
         "--max-side",

@@ -46,8 +46,8 @@ def _load_backend(name_or_path: str | Path, max_side: int) -> Backend:
         if not path.exists():
             raise InputError(
                 f"There is no model {path}. Expected a preset ({', '.join(sorted(PRESETS))}), as a "
-                "string, the folder of a run, its .weights.h5, an exported SavedModel or a .tflite "
-                "file."
+                "string, the folder of a run, its .weights.h5, a .keras file, an exported "
+                "SavedModel or a .tflite file."
             )
         if path.suffix == ".tflite":
             return LiteBackend(path)

@@ -12,6 +12,7 @@ from tfdense.geometry import pixel_grid, spatial_size
 NORM_SCALE = 0.25
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class ContextLayer(keras.layers.Layer):
     """Tells each position of one image's features what is elsewhere, there and in the other image.
 
@@ -32,21 +33,33 @@ class ContextLayer(keras.layers.Layer):
         self.channels = channels
         self.heads = heads
         self.expansion = expansion
+        own = {"dtype": self.dtype_policy}
         self.normalisations = [
-            keras.layers.LayerNormalization(epsilon=1e-5 * NORM_SCALE**2, name=f"normalisation_{i}")
+            keras.layers.LayerNormalization(
+                epsilon=1e-5 * NORM_SCALE**2, name=f"normalisation_{i}", **own
+            )
             for i in range(3)
         ]
         self.attentions = [
-            keras.layers.MultiHeadAttention(heads, channels // heads, name=name)
+            keras.layers.MultiHeadAttention(heads, channels // heads, name=name, **own)
             for name in ("within", "between")
         ]
-        self.expand = keras.layers.Conv2D(expansion * channels, 1, name="expand")
+        self.expand = keras.layers.Conv2D(expansion * channels, 1, name="expand", **own)
         self.neighbours = keras.layers.DepthwiseConv2D(
-            3, padding="same", activation="relu", name="neighbours"
+            3, padding="same", activation="relu", name="neighbours", **own
         )
-        self.reduce = keras.layers.Conv2D(channels, 1, name="reduce")
+        self.reduce = keras.layers.Conv2D(channels, 1, name="reduce", **own)
 
     def build(self, own_shape, other_shape=None):
+        features = (None, None, None, self.channels)
+        flat = (None, None, self.channels)
+        for normalisation in self.normalisations:
+            normalisation.build(features)
+        for attention in self.attentions:
+            attention.build(flat, flat)
+        self.expand.build(features)
+        self.neighbours.build((None, None, None, self.expansion * self.channels))
+        self.reduce.build((None, None, None, self.expansion * self.channels))
         self.scales = self.add_weight(
             shape=(3, self.channels), initializer=keras.initializers.Constant(0.1), name="scales"
         )
@@ -73,6 +86,9 @@ class ContextLayer(keras.layers.Layer):
     def _normalise(self, i: int, features) -> tf.Tensor:
         return self.normalisations[i](NORM_SCALE * features)
 
+    def compute_output_shape(self, own_shape, other_shape=None):
+        return own_shape
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -82,6 +98,7 @@ class ContextLayer(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class FlowPropagation(keras.layers.Layer):
     """Gives positions whose match is uncertain the flow of similar, certain ones nearby.
 
@@ -98,8 +115,8 @@ class FlowPropagation(keras.layers.Layer):
         # The flow keeps its precision.
         super().__init__(autocast=False, **kwargs)
         self.channels = channels
-        self.query = keras.layers.Dense(channels, name="query")
-        self.key = keras.layers.Dense(channels, name="key")
+        self.query = keras.layers.Dense(channels, name="query", dtype=self.dtype_policy)
+        self.key = keras.layers.Dense(channels, name="key", dtype=self.dtype_policy)
         self.trust = keras.layers.Dense(1, dtype="float32", name="trust")
         # At first nearly all flow is kept.
         self.keep = keras.layers.Dense(
@@ -111,12 +128,17 @@ class FlowPropagation(keras.layers.Layer):
             name="keep",
         )
 
-    def build(self, features_shape, flow_shape=None, certainty_shape=None):
+    def build(self, features_shape, flow_shape, certainty_shape):
+        for layer in (self.query, self.key):
+            layer.build(features_shape)
+        for layer in (self.trust, self.keep):
+            layer.build(certainty_shape)
         # exp(-distance² / 18): among the nearest three cells or so.
         self.log_narrowness = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(-math.log(18.0)),
             dtype="float32",
+            autocast=False,
             name="log_narrowness",
         )
 
@@ -131,6 +153,7 @@ class FlowPropagation(keras.layers.Layer):
         Returns:
             The flow, float32 [batch, height, width, 2].
         """
+        flow, certainty = (tf.cast(x, tf.float32) for x in (flow, certainty))
         size = spatial_size(features)
         query, key, trust, value = (
             _flatten(x)
@@ -148,6 +171,9 @@ class FlowPropagation(keras.layers.Layer):
         propagated = tf.reshape(tf.matmul(tf.nn.softmax(score), value), tf.shape(flow))
         kept = self.keep(certainty)
         return kept * flow + (1.0 - kept) * propagated
+
+    def compute_output_shape(self, features_shape, flow_shape, certainty_shape):
+        return flow_shape
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}

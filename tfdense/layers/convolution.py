@@ -13,6 +13,7 @@ def leaky_relu(x) -> tf.Tensor:
     return tf.nn.leaky_relu(x, NEGATIVE_SLOPE)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class ConvolutionBlock(keras.layers.Layer):
     """A convolution, batch normalisation and optionally leaky ReLU.
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfdense.layers.convolution import ConvolutionBlock, leaky_relu
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class FlowDecoder(keras.layers.Layer):
     """Estimates the flow, or its correction, from a correlation volume and what is known so far.
 
@@ -59,7 +60,11 @@ class FlowDecoder(keras.layers.Layer):
         features = leaky_relu(third)
         return features, self.predict_flow(features)
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], 32), (*input_shape[:3], 2)
 
+
+@keras.saving.register_keras_serializable("tfdense")
 class RefinementNetwork(keras.layers.Layer):
     """Corrects a flow by dilated convolutions that see far around (PWC-Net's context network).
 
@@ -94,7 +99,11 @@ class RefinementNetwork(keras.layers.Layer):
             x = block(x, training=training)
         return x, self.predict_flow(x)
 
+    def compute_output_shape(self, features_shape, flow_shape=None):
+        return (*features_shape[:3], 32), (*features_shape[:3], 2)
 
+
+@keras.saving.register_keras_serializable("tfdense")
 class Upsampling(keras.layers.Layer):
     """A transposed convolution to twice the size and two channels.
 

@@ -18,41 +18,63 @@ _STAGES = (
 _PYRAMID_STAGES = (1, 2, 4)
 
 
-def efficientnet_lite0_pyramid(name: str = "efficientnet_lite0") -> keras.Model:
+def efficientnet_lite0_pyramid(name: str = "efficientnet_lite0", dtype=None) -> keras.Model:
     """Builds the layers of EfficientNet-Lite0 up to stride 16.
+
+    Args:
+        name: of the model.
+        dtype: policy of its layers; None takes the global one.
 
     Returns:
         A model from images [batch, height, width, 3], RGB in 0..255, sides divisible by 16, to
         features at strides 4, 8 and 16 with 24, 40 and 112 channels. Its weights are random.
+
+    For example:
+
+    >>> pyramid = efficientnet_lite0_pyramid()
+    >>> [features.shape for features in pyramid(tf.zeros([1, 64, 96, 3]))]
+    [TensorShape([1, 16, 24, 24]), TensorShape([1, 8, 12, 40]), TensorShape([1, 4, 6, 112])]
     """
     image = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(image)
-    x = _convolution(x, 32, 3, stride=2, name="stem")
+    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise", dtype=dtype)(image)
+    x = _convolution(x, 32, 3, stride=2, name="stem", dtype=dtype)
     pyramid, block = [], 0
     for stage, (kernel, stride, expansion, channels, repeats) in enumerate(_STAGES):
         for repeat in range(repeats):
             block_stride = stride if repeat == 0 else 1
-            x = _inverted_residual(x, kernel, block_stride, expansion, channels, f"block{block}")
+            x = _inverted_residual(
+                x, kernel, block_stride, expansion, channels, f"block{block}", dtype
+            )
             block += 1
         if stage in _PYRAMID_STAGES:
             pyramid.append(x)
-    return keras.Model(image, pyramid, name=name)
+    model = keras.Model(image, pyramid, name=name)
+    if dtype is not None:
+        model.dtype_policy = dtype
+    return model
 
 
-def _inverted_residual(x, kernel: int, stride: int, expansion: int, channels: int, name: str):
+def _inverted_residual(
+    x, kernel: int, stride: int, expansion: int, channels: int, name: str, dtype
+):
     shortcut = x
     if expansion != 1:
-        x = _convolution(x, x.shape[-1] * expansion, 1, name=f"{name}_expand")
+        x = _convolution(x, x.shape[-1] * expansion, 1, name=f"{name}_expand", dtype=dtype)
     x = keras.layers.DepthwiseConv2D(
-        kernel, stride, padding="same", activation="relu6", name=f"{name}_depthwise"
+        kernel,
+        stride,
+        padding="same",
+        activation="relu6",
+        name=f"{name}_depthwise",
+        dtype=dtype,
     )(x)
-    x = _convolution(x, channels, 1, activation=None, name=f"{name}_project")
+    x = _convolution(x, channels, 1, activation=None, name=f"{name}_project", dtype=dtype)
     if stride == 1 and shortcut.shape[-1] == channels:
-        x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+        x = keras.layers.Add(name=f"{name}_add", dtype=dtype)([shortcut, x])
     return x
 
 
-def _convolution(x, channels: int, kernel: int, *, stride=1, activation="relu6", name: str):
+def _convolution(x, channels: int, kernel: int, *, stride=1, activation="relu6", name: str, dtype):
     return keras.layers.Conv2D(
-        channels, kernel, stride, padding="same", activation=activation, name=name
+        channels, kernel, stride, padding="same", activation=activation, name=name, dtype=dtype
     )(x)

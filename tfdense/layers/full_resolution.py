@@ -26,6 +26,7 @@ _NEIGHBOURS = 9
 _INITIAL_LOGS = (0.0, 0.0, -3.0)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class FullResolution(keras.layers.Layer):
     """Enlarges a flow and its mixture four times and refines both.
 
@@ -45,19 +46,32 @@ class FullResolution(keras.layers.Layer):
         self.scales = scales
         self.channels = channels
         self.fields = fields
-        self.look = _Head(channels, (_NEIGHBOURS + len(_INITIAL_LOGS)) * _PIXELS, name="look")
-        self.stages = [VariationalStage(name=f"stage_{2**i}") for i in range(scales)]
-        self.judge = _Head(channels, fields * _PIXELS, name="judge")
+        self.look = _Head(
+            channels, (_NEIGHBOURS + len(_INITIAL_LOGS)) * _PIXELS, name="look", dtype="float32"
+        )
+        self.stages = [
+            VariationalStage(name=f"stage_{2**i}", dtype="float32") for i in range(scales)
+        ]
+        self.judge = _Head(channels, fields * _PIXELS, name="judge", dtype="float32")
 
-    def build(self, *shapes):
+    def build(self, flow_shape, raw_shape, state_shape, target_shape, source_shape):
+        known = state_shape[-1] + self.fields + 2
+        self.look.build((*flow_shape[:3], known + _PIXELS))
+        # Three residuals, two weights and how far the flow moved.
+        self.judge.build((*flow_shape[:3], known + 6 * _PIXELS))
+        for level, stage in enumerate(self.stages):
+            size = (side and side // 2**level for side in target_shape[1:3])
+            stage.build((target_shape[0], 2, *size))
         self.enlarging = self.add_weight(
             shape=(_NEIGHBOURS * _PIXELS,),
             initializer=keras.initializers.Constant(_bilinear_logits()),
+            autocast=False,
             name="enlarging",
         )
         self.logs = self.add_weight(
             shape=(len(_INITIAL_LOGS),),
             initializer=keras.initializers.Constant(np.array(_INITIAL_LOGS, np.float32)),
+            autocast=False,
             name="logs",
         )
 
@@ -73,6 +87,7 @@ class FullResolution(keras.layers.Layer):
         Returns:
             After each pass flow and mixture, [batch, height, width, 2 or fields].
         """
+        flow, raw = tf.cast(flow, tf.float32), tf.cast(raw, tf.float32)
         target, source = normalised_grey(target), normalised_grey(source)
         known = tf.concat([tf.cast(state, tf.float32), raw, _roughness(flow)], axis=-1)
         seen = self.look(tf.concat([known, _pack(target)], axis=-1))
@@ -107,6 +122,10 @@ class FullResolution(keras.layers.Layer):
             answers.append((from_planes(flow), raw + tf.nn.depth_to_space(correction, _STRIDE)))
         return answers
 
+    def compute_output_shape(self, flow_shape, raw_shape, state_shape, target_shape, source_shape):
+        size = target_shape[:3]
+        return [((*size, 2), (*size, self.fields)) for _ in range(self.passes)]
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -117,11 +136,14 @@ class FullResolution(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class _Head(keras.layers.Layer):
     """Three convolutions: 1x1, 3x3, 1x1; the last one near zero at first."""
 
     def __init__(self, channels: int, outputs: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        self.channels = channels
+        self.outputs = outputs
         self.convolutions = [
             keras.layers.Conv2D(
                 channels,
@@ -142,10 +164,22 @@ class _Head(keras.layers.Layer):
             name="output",
         )
 
+    def build(self, input_shape):
+        for convolution in self.convolutions:
+            convolution.build(input_shape)
+            input_shape = (*input_shape[:3], self.channels)
+        self.output_convolution.build(input_shape)
+
     def call(self, x):
         for convolution in self.convolutions:
             x = convolution(x)
         return self.output_convolution(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], self.outputs)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "outputs": self.outputs}
 
 
 def _bilinear_logits() -> np.ndarray:

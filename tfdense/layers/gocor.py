@@ -74,6 +74,7 @@ class _GOCor(keras.layers.Layer):
         return super().get_config() | {"iterations": self.iterations}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class GlobalGOCor(_GOCor):
     """GOCor between all pairs of positions.
 
@@ -83,6 +84,12 @@ class GlobalGOCor(_GOCor):
     Call:
         target, source: [batch, height, width, channels], normalised features of the same shape.
         Returns scores [batch, height, width, height * width], source positions in row-major order.
+
+    For example:
+
+    >>> target, source = (keras.Input((16, 16, 64)) for _ in range(2))
+    >>> GlobalGOCor(iterations=3)(target, source).shape
+    (None, 16, 16, 256)
     """
 
     def __init__(self, iterations: int = 3, **kwargs):
@@ -108,6 +115,9 @@ class GlobalGOCor(_GOCor):
         source = tf.reshape(source, [-1, count, channels])
         filters = self.optimize(self.initialize(target), target, source, grid)
         return tf.reshape(tf.matmul(filters, source, transpose_b=True), [-1, *grid, count])
+
+    def compute_output_shape(self, target_shape, source_shape=None):
+        return (*target_shape[:3], target_shape[1] * target_shape[2])
 
     def initialize(self, target):
         """Filters that answer to the own position's feature and not to the mean of all.
@@ -182,6 +192,7 @@ class GlobalGOCor(_GOCor):
         return tf.reshape(x, [-1, count, count])
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class LocalGOCor(_GOCor):
     """GOCor within 4 positions.
 
@@ -192,6 +203,12 @@ class LocalGOCor(_GOCor):
         target, source: [batch, height, width, channels], the source warped towards the target.
         Returns the scores of the optimised filters and those of the target's own features, the
         plain correlation: [batch, height, width, 81] each, dx fast, means over channels.
+
+    For example:
+
+    >>> target, source = (keras.Input((32, 48, 64)) for _ in range(2))
+    >>> [scores.shape for scores in LocalGOCor(iterations=3)(target, source)]
+    [(None, 32, 48, 81), (None, 32, 48, 81)]
     """
 
     def __init__(self, iterations: int = 7, **kwargs):

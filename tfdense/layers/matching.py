@@ -5,25 +5,34 @@ import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
 from tfdense.layers.attention import NORM_SCALE
-from tfdense.ops import correlation, warp
+from tfdense.ops import correlation, warping
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class GlobalMatching(keras.layers.Layer):
     """Finds each target position's match among all source positions.
 
     The correlation with every source position becomes a probability by a softmax with a learned
     temperature; the match is the mean position in a Gaussian window around the maximum, which is
-    precise to a fraction of a cell and does not mix distant modes.
+    precise to a fraction of a cell and does not mix distant modes (the kernel soft arg max of
+    SFNet, Lee et al., CVPR 2019).
 
     Attributes:
         window: standard deviation of the Gaussian window, in cells.
+
+    For example:
+
+    >>> target, source = (UnitMeanSquare()(keras.Input((16, 16, 96))) for _ in range(2))
+    >>> flow, certainty, log_probability = GlobalMatching()(target, source)
+    >>> flow.shape, certainty.shape, log_probability.shape
+    ((None, 16, 16, 2), (None, 16, 16, 4), (None, 16, 16, 256))
     """
 
     def __init__(self, window: float = 1.5, **kwargs):
         super().__init__(**kwargs)
         self.window = window
 
-    def build(self, input_shape):
+    def build(self, target_shape, source_shape=None):
         self.log_temperature = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(3.0), name="log_temperature"
         )
@@ -70,15 +79,27 @@ class GlobalMatching(keras.layers.Layer):
         mutual = tf.exp(tf.reduce_max(log_probability + backward, axis=-1, keepdims=True))
         return flow, tf.concat([peak, within, entropy, mutual], axis=-1), log_probability
 
+    def compute_output_shape(self, target_shape, source_shape=None):
+        rows, columns = (source_shape or target_shape)[1:3]
+        cells = None if None in (rows, columns) else rows * columns
+        return tuple((*target_shape[:3], channels) for channels in (2, 4, cells))
+
     def get_config(self):
         return {**super().get_config(), "window": self.window}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class WarpedCorrelation(keras.layers.Layer):
     """Correlates target features with a window of the source around the current flow.
 
     Attributes:
         radius: of the window, in cells.
+
+    For example:
+
+    >>> target, source, flow = (keras.Input((32, 32, channels)) for channels in (64, 64, 2))
+    >>> WarpedCorrelation(radius=4)(target, source, flow).shape
+    (None, 32, 32, 81)
     """
 
     def __init__(self, radius: int = 4, **kwargs):
@@ -86,6 +107,9 @@ class WarpedCorrelation(keras.layers.Layer):
             raise ValueError(f"`radius` must be an integer of at least 0. Received: {radius=}")
         super().__init__(**kwargs)
         self.radius = radius
+
+    def build(self, target_shape, source_shape=None, flow_shape=None):
+        """Has no weights; tells `summary()` the shape."""
 
     def call(self, target, source, flow):
         """Warps the source features by the flow and correlates (PDC-Net, section 4.1).
@@ -97,20 +121,37 @@ class WarpedCorrelation(keras.layers.Layer):
         Returns:
             [batch, height, width, (2 radius + 1)²].
         """
-        return correlation.local(target, warp.bilinear(source, flow), self.radius)
+        return correlation.local(target, warping.bilinear(source, flow), self.radius)
+
+    def compute_output_shape(self, target_shape, source_shape=None, flow_shape=None):
+        return (*target_shape[:3], (2 * self.radius + 1) ** 2)
 
     def get_config(self):
         return {**super().get_config(), "radius": self.radius}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class UnitMeanSquare(keras.layers.Layer):
-    """Scales features to a mean square of 1 over the channels, so that correlation is a cosine."""
+    """Scales features to a mean square of 1 over the channels, so that correlation is a cosine.
+
+    Call:
+        features: [..., channels].
+        Returns the same shape and dtype.
+
+    For example:
+
+    >>> UnitMeanSquare()(tf.constant([[3.0, 4.0]])).numpy().round(3)
+    array([[0.849, 1.131]], dtype=float32)
+    """
 
     def call(self, features):
         scaled = NORM_SCALE * tf.cast(features, tf.float32)
         power = tf.reduce_mean(tf.square(scaled), axis=-1, keepdims=True)
         power += 1e-6 * NORM_SCALE**2
         return tf.cast(scaled * tf.math.rsqrt(power), features.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 def _softmax(x, axis) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,7 +9,7 @@ from tfdense.layers.convolution import leaky_relu
 _HEAD_DEVIATION = 1e-3
 
 
-def leaky_convolution(filters: int, name: str, strides: int = 1, dilation: int = 1):
+def leaky_convolution(filters: int, name: str, strides: int = 1, dilation: int = 1, dtype=None):
     """Returns a 3x3 convolution with leaky ReLU."""
     return keras.layers.Conv2D(
         filters,
@@ -20,6 +20,7 @@ def leaky_convolution(filters: int, name: str, strides: int = 1, dilation: int =
         activation=leaky_relu,
         kernel_initializer="he_normal",
         name=name,
+        dtype=dtype,
     )
 
 
@@ -36,11 +37,17 @@ def prediction(initial: tuple[float, ...], name: str):
     )
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class FeaturePyramid(keras.layers.Layer):
     """Features at strides 2, 4, 8, ..., by two 3x3 convolutions a level (PWC-Net, section 3).
 
     Attributes:
         channels: of each level, fine to coarse.
+
+    For example:
+
+    >>> [features.shape for features in FeaturePyramid((16, 32, 48))(keras.Input((64, 96, 3)))]
+    [(None, 32, 48, 16), (None, 16, 24, 32), (None, 8, 12, 48)]
     """
 
     def __init__(self, channels: tuple[int, ...], **kwargs):
@@ -48,11 +55,17 @@ class FeaturePyramid(keras.layers.Layer):
         self.channels = tuple(channels)
         self.levels = [
             (
-                leaky_convolution(filters, f"reduce_{level}", strides=2),
-                leaky_convolution(filters, f"convolve_{level}"),
+                leaky_convolution(filters, f"reduce_{level}", strides=2, dtype=self.dtype_policy),
+                leaky_convolution(filters, f"convolve_{level}", dtype=self.dtype_policy),
             )
             for level, filters in enumerate(self.channels)
         ]
+
+    def build(self, image_shape):
+        for layers in self.levels:
+            for convolution in layers:
+                convolution.build(image_shape)
+                image_shape = convolution.compute_output_shape(image_shape)
 
     def call(self, image) -> list[tf.Tensor]:
         """Returns the features of images [batch, height, width, 3], fine to coarse."""
@@ -62,7 +75,18 @@ class FeaturePyramid(keras.layers.Layer):
             pyramid.append(features)
         return pyramid
 
+    def compute_output_shape(self, image_shape):
+        shapes = []
+        for reduce, _ in self.levels:
+            image_shape = reduce.compute_output_shape(image_shape)
+            shapes.append(image_shape)
+        return shapes
 
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable("tfdense")
 class DenseDecoder(keras.layers.Layer):
     """Densely connected convolutions: each sees the evidence and all that those before it found.
 
@@ -76,10 +100,18 @@ class DenseDecoder(keras.layers.Layer):
         self.channels = tuple(channels)
         self.initial = tuple(initial)
         self.convolutions = [
-            leaky_convolution(filters, f"convolution_{i}")
+            leaky_convolution(filters, f"convolution_{i}", dtype=self.dtype_policy)
             for i, filters in enumerate(self.channels)
         ]
         self.prediction = prediction(self.initial, "prediction")
+
+    def build(self, evidence_shape):
+        size = evidence_shape[0][:3]
+        channels = sum(shape[-1] for shape in evidence_shape)
+        for convolution in self.convolutions:
+            convolution.build((*size, channels))
+            channels += convolution.filters
+        self.prediction.build((*size, channels))
 
     def call(self, evidence):
         """Decodes (PWC-Net, section 3, with DenseNet connections).
@@ -97,7 +129,15 @@ class DenseDecoder(keras.layers.Layer):
             x = tf.concat([x, state], axis=-1)
         return state, self.prediction(x)
 
+    def compute_output_shape(self, evidence_shape):
+        size = evidence_shape[0][:3]
+        return (*size, self.channels[-1]), (*size, len(self.initial))
 
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("tfdense")
 class ContextNetwork(keras.layers.Layer):
     """Convolutions of growing dilation that correct a flow by what is around it.
 
@@ -112,10 +152,19 @@ class ContextNetwork(keras.layers.Layer):
         self.channels = tuple(channels)
         dilations = [2**i for i in range(len(self.channels) - 1)] + [1]
         self.convolutions = [
-            leaky_convolution(filters, f"convolution_{i}", dilation=dilation)
+            leaky_convolution(
+                filters, f"convolution_{i}", dilation=dilation, dtype=self.dtype_policy
+            )
             for i, (filters, dilation) in enumerate(zip(self.channels, dilations, strict=True))
         ]
         self.prediction = prediction((0.0, 0.0), "prediction")
+
+    def build(self, state_shape, flow_shape=None):
+        shape = (*state_shape[:3], state_shape[-1] + 2)
+        for convolution in self.convolutions:
+            convolution.build(shape)
+            shape = (*shape[:3], convolution.filters)
+        self.prediction.build(shape)
 
     def call(self, state, flow):
         """Returns the correction of a flow, float32 [batch, height, width, 2].
@@ -128,3 +177,9 @@ class ContextNetwork(keras.layers.Layer):
         for convolution in self.convolutions:
             x = convolution(x)
         return self.prediction(x)
+
+    def compute_output_shape(self, state_shape, flow_shape=None):
+        return (*state_shape[:3], 2)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}

@@ -7,6 +7,7 @@ from tfdense.layers.convolution import ConvolutionBlock
 from tfdense.mixture import LaplaceMixture
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class MixtureDecoder(keras.layers.Layer):
     """Estimates the mixture around a flow (PDC-Net, figure 4).
 
@@ -18,18 +19,28 @@ class MixtureDecoder(keras.layers.Layer):
         correlation: [batch, height, width, side²].
         others: a list of further inputs of the decoder, [batch, height, width, ...].
         Returns {"log_variance", "logits"}, float32 [batch, height, width, 2] each.
+
+    For example:
+
+    >>> decoder = MixtureDecoder(LaplaceMixture(maximum_variance=256.0**2), side=9)
+    >>> answer = decoder(keras.Input((32, 32, 81)), [keras.Input((32, 32, 16))])
+    >>> answer["logits"].shape
+    (None, 32, 32, 2)
     """
 
     def __init__(self, mixture: LaplaceMixture, side: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.mixture = mixture
-        self.correlation_uncertainty = CorrelationUncertainty(side, name="correlation_uncertainty")
-        self.decoder = UncertaintyDecoder(name="uncertainty_decoder")
+        self.side = side
+        self.correlation_uncertainty = CorrelationUncertainty(
+            side, name="correlation_uncertainty", dtype=self.dtype_policy
+        )
+        self.decoder = UncertaintyDecoder(name="uncertainty_decoder", dtype=self.dtype_policy)
 
-    def build(self, input_shape):
-        """Builds from the shape of the decoder's input."""
-        self.correlation_uncertainty.build((None, None, None, self.correlation_uncertainty.side**2))
-        self.decoder.build(input_shape)
+    def build(self, correlation_shape, others_shape=()):
+        self.correlation_uncertainty.build(correlation_shape)
+        channels = 6 + sum(shape[-1] for shape in others_shape)
+        self.decoder.build((*correlation_shape[:3], channels))
 
     def call(self, correlation, others, training=False):
         uncertainty = self.correlation_uncertainty(correlation, training=training)
@@ -37,7 +48,20 @@ class MixtureDecoder(keras.layers.Layer):
         raw = self.decoder(x, training=training)
         return {"log_variance": self.mixture.constrain(raw[..., :1]), "logits": raw[..., 1:]}
 
+    def compute_output_shape(self, correlation_shape, others_shape=()):
+        return dict.fromkeys(("log_variance", "logits"), (*correlation_shape[:3], 2))
 
+    def get_config(self):
+        mixture = keras.saving.serialize_keras_object(self.mixture)
+        return {**super().get_config(), "mixture": mixture, "side": self.side}
+
+    @classmethod
+    def from_config(cls, config):
+        mixture = keras.saving.deserialize_keras_object(config["mixture"])
+        return cls(**{**config, "mixture": mixture})
+
+
+@keras.saving.register_keras_serializable("tfdense")
 class CorrelationUncertainty(keras.layers.Layer):
     """Judges each pixel's match by the shape of its correlation, independently of the others.
 
@@ -96,6 +120,7 @@ class CorrelationUncertainty(keras.layers.Layer):
         return super().get_config() | {"side": self.side}
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class UncertaintyDecoder(keras.layers.Layer):
     """Predicts the mixture's raw parameters (PDC-Net, section 3.3).
 
@@ -126,3 +151,6 @@ class UncertaintyDecoder(keras.layers.Layer):
     def call(self, x, training=False):
         x = self.conv_1(self.conv_0(x, training=training), training=training)
         return tf.cast(self.predict_uncertainty(x), tf.float32)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], 3)

@@ -7,6 +7,7 @@ from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.pwc import leaky_convolution, prediction
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class UNet(keras.layers.Layer):
     """Four halvings with leaky ReLU, four doublings with ReLU and skip connections.
 
@@ -22,7 +23,7 @@ class UNet(keras.layers.Layer):
         self.channels = tuple(channels)
         self.initial = tuple(initial)
         self.encoder = [
-            leaky_convolution(filters, f"encode_{i}", strides=2)
+            leaky_convolution(filters, f"encode_{i}", strides=2, dtype=self.dtype_policy)
             for i, filters in enumerate(self.channels)
         ]
         # A doubling has the channels of the level it reaches; the image's level those of stride 2.
@@ -34,10 +35,23 @@ class UNet(keras.layers.Layer):
                 activation="relu",
                 kernel_initializer="he_normal",
                 name=f"decode_{i}",
+                dtype=self.dtype_policy,
             )
             for i, filters in enumerate((*self.channels[-2::-1], self.channels[0]))
         ]
         self.prediction = prediction(self.initial, "prediction")
+
+    def build(self, evidence_shape):
+        channels, skips = 0, []
+        for shapes, convolution in zip(evidence_shape, self.encoder, strict=True):
+            parts = sum(shape[-1] for shape in shapes)
+            skips.append(channels or parts)
+            convolution.build((*shapes[0][:3], channels + parts))
+            channels = convolution.filters
+        for skip, convolution in zip(reversed(skips), self.decoder, strict=True):
+            convolution.build((None, None, None, channels + skip))
+            channels = convolution.filters
+        self.prediction.build((*evidence_shape[0][0][:3], channels))
 
     def call(self, evidence):
         """Predicts for each pixel.
@@ -58,3 +72,9 @@ class UNet(keras.layers.Layer):
             x = resize_bilinear(x, spatial_size(skip[0]))
             x = convolution(tf.concat([x, *skip], axis=-1))
         return self.prediction(x)
+
+    def compute_output_shape(self, evidence_shape):
+        return (*evidence_shape[0][0][:3], len(self.initial))
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "initial": self.initial}

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 # Of the local contrast, in grey levels: where there is less, there is hardly more than noise.
 _NOISE = 4.0
@@ -54,6 +54,7 @@ def from_planes(x) -> tf.Tensor:
     return tf.transpose(x, [0, 2, 3, 1])
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class VariationalStage(keras.layers.Layer):
     """Some steps of the minimisation, after one warp.
 
@@ -68,11 +69,14 @@ class VariationalStage(keras.layers.Layer):
         self.outer = outer
         self.inner = inner
 
-    def build(self, input_shape):
+    def build(
+        self, flow_shape, prior_shape=None, target_shape=None, source_shape=None, logs_shape=None
+    ):
         def weight(name, values):
             return self.add_weight(
                 shape=np.shape(values),
                 initializer=keras.initializers.Constant(np.array(values, np.float32)),
+                autocast=False,
                 name=name,
             )
 
@@ -99,10 +103,13 @@ class VariationalStage(keras.layers.Layer):
             its gradient, in px, [batch, 3, height, width], the data's and the smoothness's weights,
             two of [batch, 1, height, width].
         """
+        flow, prior, target, source, logs = (
+            tf.cast(x, tf.float32) for x in (flow, prior, target, source, logs)
+        )
         data, smoothness, attachment = tf.split(tf.clip_by_value(logs, -9.0, 9.0), 3, axis=1)
         attachment = tf.exp(attachment)
         start = tf.stop_gradient(flow)
-        warped, inside = warp.plane(source, start)
+        warped, inside = warping.plane(source, start)
         first, second = _features(target), _features(warped)
         difference = second - first
         gradient_x, gradient_y = (0.5 * (d(first) + d(second)) for d in (_slope_x, _slope_y))
@@ -153,6 +160,12 @@ class VariationalStage(keras.layers.Layer):
         change = flow - start
         residual = difference + gradient_x * change[:, :1] + gradient_y * change[:, 1:]
         return flow, residual, xx + yy, total
+
+    def compute_output_shape(
+        self, flow_shape, prior_shape=None, target_shape=None, source_shape=None, logs_shape=None
+    ):
+        batch, _, *size = flow_shape
+        return tuple((batch, channels, *size) for channels in (2, 3, 1, 1))
 
     def _robust(self, residual, data) -> tf.Tensor:
         weight, scale = (

@@ -23,6 +23,7 @@ def normalize(images) -> tf.Tensor:
     return images * tf.constant(scale, images.dtype) - tf.constant(shift, images.dtype)
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class VGG16Pyramid(keras.layers.Layer):
     """The convolutions of VGG-16 (Simonyan and Zisserman, arXiv 1409.1556), to stride 16.
 
@@ -35,6 +36,12 @@ class VGG16Pyramid(keras.layers.Layer):
         stride: of the coarsest features wanted, 8 or 16.
         Returns features after pooling as a dict: stride (4, 8 and, if wanted, 16) -> float32
         [batch, height / stride, width / stride, 128, 256 or 512].
+
+    For example:
+
+    >>> features = VGG16Pyramid()(normalize(tf.zeros([1, 32, 48, 3])))
+    >>> {stride: features[stride].shape[-1] for stride in features}
+    {4: 128, 8: 256, 16: 512}
     """
 
     def __init__(self, **kwargs):
@@ -53,8 +60,8 @@ class VGG16Pyramid(keras.layers.Layer):
             for position, filters in enumerate(block)
         ]
 
-    def build(self, input_shape):
-        channels = input_shape[-1]
+    def build(self, images_shape):
+        channels = images_shape[-1]
         for convolution in self.convolutions:
             convolution.build((None, None, None, channels))
             channels = convolution.filters
@@ -69,6 +76,18 @@ class VGG16Pyramid(keras.layers.Layer):
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
             features[2**level] = tf.cast(x, tf.float32)
         return features
+
+    def compute_output_shape(self, images_shape):
+        batch, height, width = images_shape[:3]
+        return {
+            2**level: (batch, height and height // 2**level, width and width // 2**level, block[-1])
+            for level, block in enumerate(_BLOCKS)
+            if level >= 2
+        }
+
+    def compute_output_spec(self, images, stride=16):
+        shapes = self.compute_output_shape(images.shape)
+        return {s: keras.KerasTensor(shapes[s], "float32") for s in shapes if s <= stride}
 
     def _first_blocks(self, images):
         """The two convolutions at full resolution, strip by strip of the image.

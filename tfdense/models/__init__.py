@@ -1,7 +1,7 @@
 """The networks, by name.
 
-A network is a ``keras.Model`` called with ``{"source", "target"}``, two batches of images
-[batch, height, width, 3] of one size, RGB in 0..255. It returns
+A network is a ``keras.Model``, built once it is constructed, called with ``{"source", "target"}``,
+two batches of images [batch, height, width, 3] of one size, RGB in 0..255. It returns
 
 - ``flow`` [batch, height, width, 2], in px, from target to source,
 - ``log_variance`` and ``logits`` [batch, height, width, components], of the mixture,

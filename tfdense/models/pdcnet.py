@@ -21,8 +21,10 @@ from tfdense.layers.decoders import FlowDecoder, RefinementNetwork, Upsampling
 from tfdense.layers.gocor import GlobalGOCor, LocalGOCor
 from tfdense.layers.uncertainty import MixtureDecoder
 from tfdense.layers.vgg import VGG16Pyramid, imagenet_weights, normalize
+from tfdense.losses import MixtureNLL
 from tfdense.mixture import LaplaceMixture
-from tfdense.ops import correlation, warp
+from tfdense.models.network import MatchingNetwork, feature_shape
+from tfdense.ops import correlation, warping
 
 _COARSE_SIZE = 256
 _COARSEST_GRID = 16
@@ -31,7 +33,7 @@ _FINE_MIXTURE = LaplaceMixture(maximum_variance=520.0**2)
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class PDCNet(keras.Model):
+class PDCNet(MatchingNetwork):
     """The network of the two papers.
 
     Args:
@@ -46,6 +48,7 @@ class PDCNet(keras.Model):
     mixture = _FINE_MIXTURE
     stride = 8
     minimum_size = _COARSE_SIZE
+    level_weights = (0.32, 0.08, 0.02, 0.01)
 
     def __init__(
         self,
@@ -63,33 +66,40 @@ class PDCNet(keras.Model):
         self.train_backbone = train_backbone
         self.backbone_weights = backbone_weights
 
-        self.pyramid = VGG16Pyramid(name="pyramid")
-        self.pyramid_256 = VGG16Pyramid(name="pyramid_256") if separate_pyramids else None
+        own = {"dtype": self.dtype_policy}
+        self.pyramid = VGG16Pyramid(name="pyramid", **own)
+        self.pyramid_256 = VGG16Pyramid(name="pyramid_256", **own) if separate_pyramids else None
         self.global_gocor = GlobalGOCor(global_iterations, name="global_gocor")
         self.local_gocor = LocalGOCor(local_iterations, name="local_gocor")
-        self.level4 = GlobalLevel(_COARSE_MIXTURE, name="level4")
-        self.level3 = LocalLevel(_COARSE_MIXTURE, refine=True, name="level3")
-        self.level2 = LocalLevel(_FINE_MIXTURE, name="level2")
-        self.level1 = LocalLevel(_FINE_MIXTURE, refine=True, name="level1")
+        self.level4 = GlobalLevel(_COARSE_MIXTURE, name="level4", **own)
+        self.level3 = LocalLevel(_COARSE_MIXTURE, refine=True, name="level3", **own)
+        self.level2 = LocalLevel(_FINE_MIXTURE, name="level2", **own)
+        self.level1 = LocalLevel(_FINE_MIXTURE, refine=True, name="level1", **own)
         self.deconv4 = Upsampling(name="deconv4", dtype="float32")
         self.deconv2 = Upsampling(name="deconv2", dtype="float32")
-        self.upfeat2 = Upsampling(name="upfeat2")
+        self.upfeat2 = Upsampling(name="upfeat2", **own)
         self.build()
 
     def build(self, input_shape=None):
         """Makes all weights, whose shapes do not depend on the images."""
         for pyramid in self._pyramids():
-            pyramid.build(_shape(3))
+            pyramid.build(feature_shape(3))
             pyramid.trainable = self.train_backbone
         self.global_gocor.build((None, _COARSEST_GRID, _COARSEST_GRID, 512))
-        self.local_gocor.build(_shape(None))
-        self.level4.build(_shape(_COARSEST_GRID**2 + 2))
-        self.level3.build(_shape(81 + 2 + 4))
-        self.level2.build(_shape(81 + 2 + 4))
-        self.level1.build(_shape(81 + 2 + 4 + 2))
-        self.deconv4.build(_shape(2))
-        self.deconv2.build(_shape(2))
-        self.upfeat2.build(_shape(32))
+        self.local_gocor.build(feature_shape(None))
+        global_scores = (None, _COARSEST_GRID, _COARSEST_GRID, _COARSEST_GRID**2)
+        self.level4.build(global_scores, global_scores)
+        for level, features in (
+            (self.level3, ()),
+            (self.level2, ()),
+            (self.level1, [feature_shape(2)]),
+        ):
+            level.build(
+                feature_shape(81), feature_shape(81), feature_shape(2), feature_shape(4), features
+            )
+        self.deconv4.build(feature_shape(2))
+        self.deconv2.build(feature_shape(2))
+        self.upfeat2.build(feature_shape(32))
 
     def call(self, inputs, training=False):
         """Matches two images.
@@ -152,7 +162,7 @@ class PDCNet(keras.Model):
     def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
         """Compares the target with the source, warped by the flow so far, and corrects the flow."""
         target, source = (pyramid[stride] for pyramid in pyramids)
-        warped = warp.bilinear(source, flow / stride)
+        warped = warping.bilinear(source, flow / stride)
         mixture = tf.concat([coarser["log_variance"], coarser["logits"]], axis=-1)
         # The optimisation needs no flow. Begun early, it would take memory beside other levels.
         with tf.control_dependencies([warped]):
@@ -163,6 +173,16 @@ class PDCNet(keras.Model):
             resize_bilinear(mixture, spatial_size(target)),
             features,
             training=training,
+        )
+
+    def default_loss(self):
+        """Returns the loss of the paper's first stage: summed over the pixels of each level."""
+        return MixtureNLL(
+            self.mixture,
+            self.level_weights,
+            pixel_reduction="sum",
+            unmatched_weight=0.0,
+            extrapolation_weight=0.0,
         )
 
     def load_backbone_weights(self) -> None:
@@ -190,6 +210,7 @@ class PDCNet(keras.Model):
         }
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class GlobalLevel(keras.layers.Layer):
     """Level 4: decodes the flow from the comparison of all pairs of positions.
 
@@ -204,13 +225,14 @@ class GlobalLevel(keras.layers.Layer):
 
     def __init__(self, mixture: LaplaceMixture, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.decoder = FlowDecoder(name="decoder")
-        self.mixture = MixtureDecoder(mixture, side=_COARSEST_GRID, name="mixture")
+        self.decoder = FlowDecoder(name="decoder", dtype=self.dtype_policy)
+        self.mixture = MixtureDecoder(
+            mixture, side=_COARSEST_GRID, name="mixture", dtype=self.dtype_policy
+        )
 
-    def build(self, input_shape):
-        """Builds from the shape of the flow decoder's input."""
-        self.decoder.build(input_shape)
-        self.mixture.build(_shape(6 + 32))
+    def build(self, scores_shape, plain_shape):
+        self.decoder.build(feature_shape(scores_shape[-1] + 2))
+        self.mixture.build(plain_shape, [feature_shape(32)])
 
     def call(self, scores, plain, training=False):
         # The decoders of later levels see the flow so far in the place of these two zeros.
@@ -221,7 +243,19 @@ class GlobalLevel(keras.layers.Layer):
         flow *= _COARSE_SIZE / _COARSEST_GRID
         return {"flow": flow, **self.mixture(plain, [features], training=training)}
 
+    def compute_output_shape(self, scores_shape, plain_shape):
+        return _fields(scores_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "mixture": self.mixture.get_config()["mixture"]}
+
+    @classmethod
+    def from_config(cls, config):
+        mixture = keras.saving.deserialize_keras_object(config["mixture"])
+        return cls(**{**config, "mixture": mixture})
+
+
+@keras.saving.register_keras_serializable("tfdense")
 class LocalLevel(keras.layers.Layer):
     """Levels 3 to 1: corrects the flow by the comparison with the warped source nearby.
 
@@ -241,19 +275,23 @@ class LocalLevel(keras.layers.Layer):
 
     def __init__(self, mixture: LaplaceMixture, refine: bool = False, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.decoder = FlowDecoder(name="decoder")
-        self.refinement = RefinementNetwork(name="refinement") if refine else None
-        self.mixture = MixtureDecoder(mixture, side=9, name="mixture")
+        own = {"dtype": self.dtype_policy}
+        self.refine = refine
+        self.decoder = FlowDecoder(name="decoder", **own)
+        self.refinement = RefinementNetwork(name="refinement", **own) if refine else None
+        self.mixture = MixtureDecoder(mixture, side=9, name="mixture", **own)
 
-    def build(self, input_shape):
-        """Builds from the shape of the flow decoder's input."""
-        self.decoder.build(input_shape)
+    def build(self, scores_shape, plain_shape, flow_shape, mixture_shape, features_shape=()):
+        shapes = (scores_shape, flow_shape, *features_shape, mixture_shape)
+        self.decoder.build((*scores_shape[:3], sum(shape[-1] for shape in shapes)))
         if self.refinement is not None:
-            self.refinement.build(_shape(32))
-        self.mixture.build(_shape(6 + 32 + 4 + 2))
+            self.refinement.build(feature_shape(32), flow_shape)
+        self.mixture.build(plain_shape, [feature_shape(32), mixture_shape, flow_shape])
 
     def call(self, scores, plain, flow, mixture, features: Sequence = (), training=False):
-        x = tf.concat([leaky_relu(scores), flow, *features, mixture], axis=-1)
+        flow, mixture = tf.cast(flow, tf.float32), tf.cast(mixture, tf.float32)
+        known = [tf.cast(x, tf.float32) for x in (leaky_relu(scores), flow, *features, mixture)]
+        x = tf.concat(known, axis=-1)
         decoded, correction = self.decoder(x, training=training)
         corrected = flow + correction
         judged = decoded
@@ -264,6 +302,20 @@ class LocalLevel(keras.layers.Layer):
         evidence = [judged, mixture, flow]
         outputs = self.mixture(leaky_relu(plain), evidence, training=training)
         return {"flow": corrected, **outputs}, decoded
+
+    def compute_output_shape(
+        self, scores_shape, plain_shape, flow_shape, mixture_shape, features_shape=()
+    ):
+        return _fields(scores_shape), (*scores_shape[:3], 32)
+
+    def get_config(self):
+        mixture = self.mixture.get_config()["mixture"]
+        return {**super().get_config(), "mixture": mixture, "refine": self.refine}
+
+    @classmethod
+    def from_config(cls, config):
+        mixture = keras.saving.deserialize_keras_object(config["mixture"])
+        return cls(**{**config, "mixture": mixture})
 
 
 def working_size(height, width) -> tuple:
@@ -282,8 +334,9 @@ def _resized(image, size) -> tf.Tensor:
     return tf.cond(same, lambda: image, lambda: resize_area(image, size))
 
 
-def _shape(channels) -> tuple:
-    return (None, None, None, channels)
+def _fields(shape) -> dict:
+    """Returns the shapes of a level's answer from that of its scores."""
+    return dict.fromkeys(("flow", "log_variance", "logits"), (*shape[:3], 2))
 
 
 def _unit_length(x) -> tf.Tensor:

@@ -22,11 +22,13 @@ from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.full_resolution import FullResolution
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
-from tfdense.models.inputs import check_sides
+from tfdense.models.network import MatchingNetwork, check_sides, feature_shape
 
 _STRIDES = (16, 8, 4)
 # Of accurate matches at most and of all others at least, in px².
 _BORDER_VARIANCE = 9.0
+# How many measures of it the global matching gives.
+_CERTAINTIES = 4
 
 
 class Coarse(NamedTuple):
@@ -47,7 +49,7 @@ class Coarse(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class PDCNetLite(keras.Model):
+class PDCNetLite(MatchingNetwork):
     """A three-level matching network with a mixture head.
 
     Args:
@@ -101,6 +103,7 @@ class PDCNetLite(keras.Model):
         self.train_backbone = train_backbone
         self.refinement_passes = refinement_passes
         self.train_coarse = train_coarse
+        self.level_weights = (0.3, 0.5, 1.0) + (1.0,) * refinement_passes
 
         bounds = {}
         if least_first_variance is not None:
@@ -108,22 +111,23 @@ class PDCNetLite(keras.Model):
         self.mixture = LaplaceMixture(
             maximum_variance=maximum_variance, least_first_variance=least_first_variance, **bounds
         )
-        self.pyramid = efficientnet_lite0_pyramid()
+        own = {"dtype": self.dtype_policy}
+        self.pyramid = efficientnet_lite0_pyramid(**own)
         self.pyramid.trainable = train_backbone
         self.projections = [
-            keras.layers.Conv2D(channels, 1, name=f"projection_{stride}")
+            keras.layers.Conv2D(channels, 1, name=f"projection_{stride}", **own)
             for stride, channels in zip(_STRIDES, self.projection_channels, strict=True)
         ]
         self.context = [
-            ContextLayer(self.projection_channels[0], name=f"context_{i}")
+            ContextLayer(self.projection_channels[0], name=f"context_{i}", **own)
             for i in range(context_layers)
         ]
-        self.normalise = UnitMeanSquare(name="normalise")
-        self.global_matching = GlobalMatching(name="global_matching")
-        self.propagation = FlowPropagation(self.projection_channels[0], name="propagation")
-        self.correlation = WarpedCorrelation(radius, name="correlation")
+        self.normalise = UnitMeanSquare(name="normalise", **own)
+        self.global_matching = GlobalMatching(name="global_matching", **own)
+        self.propagation = FlowPropagation(self.projection_channels[0], name="propagation", **own)
+        self.correlation = WarpedCorrelation(radius, name="correlation", **own)
         self.decoders = [
-            LevelDecoder(channels, self.mixture.free_variances, name=f"decoder_{stride}")
+            LevelDecoder(channels, self.mixture.free_variances, name=f"decoder_{stride}", **own)
             for stride, channels in zip(_STRIDES, self.decoder_channels, strict=True)
         ]
         if not train_coarse:
@@ -131,10 +135,33 @@ class PDCNetLite(keras.Model):
                 layer.trainable = False
         if refinement_passes:
             fields = self.mixture.free_variances + 2
-            self.refinement = FullResolution(refinement_passes, fields=fields, name="refinement")
+            self.refinement = FullResolution(
+                refinement_passes, fields=fields, name="refinement", **own
+            )
+        self.build()
 
-    def build(self, input_shape):
-        """Does nothing: the first call builds the layers, without Keras tracing it beforehand."""
+    def build(self, input_shape=None):
+        """Makes all weights, whose shapes do not depend on the images."""
+        self.pyramid.build(feature_shape(3))
+        for projection, features in zip(
+            self.projections, reversed(self.pyramid.outputs), strict=True
+        ):
+            projection.build(features.shape)
+        coarse, *finer = (feature_shape(channels) for channels in self.projection_channels)
+        for layer in self.context:
+            layer.build(coarse, coarse)
+        self.normalise.build(coarse)
+        self.global_matching.build(coarse, coarse)
+        self.propagation.build(coarse, feature_shape(2), feature_shape(_CERTAINTIES))
+        self.correlation.build(coarse, coarse, feature_shape(2))
+        known = feature_shape(_CERTAINTIES)
+        raw = feature_shape(self.mixture.free_variances + 2)
+        for target, decoder in zip((coarse, *finer), self.decoders, strict=True):
+            volume = self.correlation.compute_output_shape(target)
+            decoder.build([target, volume, raw, known])
+            known = feature_shape(decoder.channels[-1])
+        if self.refinement_passes:
+            self.refinement.build(feature_shape(2), raw, known, feature_shape(3), feature_shape(3))
 
     def call(self, inputs, training=None):
         """Matches two images.
@@ -194,8 +221,6 @@ class PDCNetLite(keras.Model):
 
     def load_backbone_weights(self) -> None:
         """Loads the ImageNet weights of the pyramid that come with the package."""
-        if not self.pyramid.built:
-            self.pyramid.build((None, None, None, 3))
         weights = resources.files("tfdense.weights") / "efficientnet_lite0.weights.h5"
         with resources.as_file(weights) as path:
             self.pyramid.load_weights(path)
@@ -256,9 +281,10 @@ class LevelDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
         self.free_variances = free_variances
+        own = {"dtype": self.dtype_policy}
         self.convolutions = [
             keras.layers.Conv2D(
-                n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}"
+                n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}", **own
             )
             for i, n in enumerate(self.channels)
         ]
@@ -267,6 +293,7 @@ class LevelDecoder(keras.layers.Layer):
                 momentum=0.95,  # at which the statistics settle within some hundred steps
                 synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
                 name=f"normalisation_{i}",
+                **own,
             )
             for i in range(len(self.channels))
         ]
@@ -279,6 +306,14 @@ class LevelDecoder(keras.layers.Layer):
             kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3),
             name="correction",
         )
+
+    def build(self, evidence_shape):
+        shape = (*evidence_shape[0][:3], sum(shape[-1] for shape in evidence_shape))
+        for convolution, normalise in zip(self.convolutions, self.normalisations, strict=True):
+            convolution.build(shape)
+            shape = (*shape[:3], convolution.filters)
+            normalise.build(shape)
+        self.correction.build(shape)
 
     def call(self, evidence, training=None):
         """Decodes.
@@ -295,6 +330,10 @@ class LevelDecoder(keras.layers.Layer):
         for convolution, normalise in zip(self.convolutions, self.normalisations, strict=True):
             x = tf.nn.relu(normalise(convolution(x), training=training))
         return x, self.correction(x)
+
+    def compute_output_shape(self, evidence_shape):
+        size = evidence_shape[0][:3]
+        return (*size, self.channels[-1]), (*size, 4 + self.free_variances)
 
     def get_config(self):
         return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import os
 import threading
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import h5py
 import keras
@@ -66,9 +68,6 @@ def build(
     try:
         with _SETTINGS_LOCK, _keras_settings(precision), tf.variable_creator_scope(_nameless):
             model = network(**{**preset.options, **config.options})
-            if not model.built:
-                image = tf.zeros([1, model.minimum_size, model.minimum_size, 3])
-                model({"source": image, "target": image})
     except (TypeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"Options of {config.preset}: {reason}") from None
@@ -126,8 +125,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     """Loads a trained network.
 
     Args:
-        name: a preset whose weights ship with the package (a string), the folder of a run, or a
-            ``.weights.h5`` file in one; `is_preset` tells them apart.
+        name: a preset whose weights ship with the package (a string), the folder of a run, a
+            ``.weights.h5`` file in one, or a ``.keras`` file; `is_preset` tells them apart.
 
     Returns:
         The network and the configuration that it was trained with.
@@ -138,6 +137,8 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     if is_preset(name):
         return _load_preset(name)
     path = Path(name)
+    if path.suffix == ".keras":
+        return _load_keras(path)
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
         raise InputError(
@@ -181,6 +182,28 @@ def _load_preset(name: str) -> tuple[keras.Model, Config]:
     return model, config
 
 
+def _load_keras(path: Path) -> tuple[keras.Model, Config]:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        with _keras_settings("float32"), tf.variable_creator_scope(_nameless):
+            model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} is not a network that Keras saved: {reason}") from None
+    _refuse_not_finite(model, path)
+    classes = {preset.network.split(":")[1]: name for name, preset in reversed(PRESETS.items())}
+    preset = classes.get(type(model).__name__)
+    if preset is None:
+        raise InputError(
+            f"{path} should hold one of the networks of {', '.join(sorted(PRESETS))}. "
+            f"Received: a {type(model).__name__}"
+        )
+    arguments = inspect.signature(type(model)).parameters
+    options = {key: value for key, value in model.get_config().items() if key in arguments}
+    return model, Config(name=path.stem, model=ModelConfig(preset=preset, options=options))
+
+
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Loads weights into a network.
 
@@ -206,6 +229,10 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"{path} does not hold the weights of a {model.name}: expected {len(model.weights)} "
             f"arrays. Received: {sum(arrays)}"
         )
+    _refuse_not_finite(model, path)
+
+
+def _refuse_not_finite(model: keras.Model, path: Path) -> None:
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
             raise InputError(f"{path}: {variable.path} holds values that are not finite (NaN).")

@@ -20,15 +20,15 @@ from tfdense.layers.matching import UnitMeanSquare, WarpedCorrelation
 from tfdense.layers.pwc import ContextNetwork, DenseDecoder, FeaturePyramid
 from tfdense.layers.unet import UNet
 from tfdense.mixture import GaussianUniformMixture
-from tfdense.models.inputs import check_sides
-from tfdense.ops import warp
+from tfdense.models.network import MatchingNetwork, check_sides, feature_shape
+from tfdense.ops import warping
 
 _STRIDES = (64, 32, 16, 8, 4)  # of the flow
 _CONFIDENCE_STRIDES = (2, 4, 8)  # of the features that the confidence network sees
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class PWCUNet(keras.Model):
+class PWCUNet(MatchingNetwork):
     """A coarse-to-fine flow network and a confidence network that share their features.
 
     Gradients: the confidence network sees the source warped by the flow, but its gradient ends
@@ -51,6 +51,7 @@ class PWCUNet(keras.Model):
 
     stride = 64
     minimum_size = 64
+    level_weights = (0.1, 0.2, 0.3, 0.5, 1.0)
 
     def __init__(
         self,
@@ -79,23 +80,38 @@ class PWCUNet(keras.Model):
                 f"extent². Received: {initial_variance=}, {extent=}"
             )
         initial_mixture = (math.log(initial_variance), 0.0)
-        self.pyramid = FeaturePyramid(self.feature_channels, name="pyramid")
-        self.normalise = UnitMeanSquare(name="normalise")
-        self.correlation = WarpedCorrelation(radius, name="correlation")
+        own = {"dtype": self.dtype_policy}
+        self.pyramid = FeaturePyramid(self.feature_channels, name="pyramid", **own)
+        self.normalise = UnitMeanSquare(name="normalise", **own)
+        self.correlation = WarpedCorrelation(radius, name="correlation", **own)
         # At stride 4 the confidence network has the say on the mixture.
         self.decoders = [
             DenseDecoder(
                 self.decoder_channels,
                 (0.0, 0.0) if stride == _STRIDES[-1] else (0.0, 0.0, *initial_mixture),
                 name=f"decoder_{stride}",
+                **own,
             )
             for stride in _STRIDES
         ]
-        self.context = ContextNetwork(self.context_channels, name="context")
-        self.confidence = UNet(self.confidence_channels, initial_mixture, name="confidence")
+        self.context = ContextNetwork(self.context_channels, name="context", **own)
+        self.confidence = UNet(self.confidence_channels, initial_mixture, name="confidence", **own)
+        self.build()
 
-    def build(self, input_shape):
-        """Does nothing: the first call builds the layers, without Keras tracing it beforehand."""
+    def build(self, input_shape=None):
+        """Makes all weights, whose shapes do not depend on the images."""
+        self.pyramid.build(feature_shape(3))
+        features = [feature_shape(channels) for channels in self.feature_channels]
+        self.normalise.build(features[-1])
+        self.correlation.build(features[-1], features[-1], feature_shape(2))
+        hidden = []
+        for target, decoder in zip(features[:0:-1], self.decoders, strict=True):
+            volume = self.correlation.compute_output_shape(target)
+            decoder.build([target, volume, feature_shape(2), *hidden])
+            hidden = [feature_shape(self.decoder_channels[-1])]
+        self.context.build(*hidden, feature_shape(2))
+        evidence = [feature_shape(3), *features[: len(_CONFIDENCE_STRIDES)]]
+        self.confidence.build([[shape, shape] for shape in evidence])
 
     def call(self, inputs):
         """Matches two images.
@@ -180,11 +196,11 @@ class PWCUNet(keras.Model):
             flow: at stride 4, in px.
         """
         image_flow = resize_bilinear(flow, spatial_size(inputs["target"]))
-        warped = warp.bilinear(inputs["source"], image_flow)
+        warped = warping.bilinear(inputs["source"], image_flow)
         evidence = [[_centred(inputs["target"]), _centred(warped)]]
         for stride, target, source in zip(_CONFIDENCE_STRIDES, targets, sources, strict=False):
             cells = resize_bilinear(flow, spatial_size(target)) / stride
-            evidence.append([target, warp.bilinear(source, cells)])
+            evidence.append([target, warping.bilinear(source, cells)])
         return self._mixture_parameters(self.confidence(evidence))
 
     def _mixture_parameters(self, raw) -> tuple[tf.Tensor, tf.Tensor]:

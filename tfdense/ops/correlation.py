@@ -44,6 +44,16 @@ def local(target, source, radius: int) -> tf.Tensor:
 
     Raises:
         ValueError: if the radius is negative or the shapes cannot be equal.
+
+    For example:
+
+    >>> target = tf.random.normal([1, 8, 10, 16])
+    >>> source = tf.roll(target, shift=2, axis=2)  # what was at x is now at x + 2
+    >>> scores = local(target, source, radius=3)
+    >>> scores.shape
+    TensorShape([1, 8, 10, 49])
+    >>> divmod(int(tf.argmax(scores[0, 4, 4])), 7)  # dy + 3, dx + 3
+    (3, 5)
     """
     if radius < 0:
         raise ValueError(f"`radius` must not be negative. Received: radius={radius}")
@@ -75,7 +85,14 @@ def all_pairs(target, source) -> tf.Tensor:
         source: [batch, source height, source width, channels].
 
     Returns:
-        [batch, height, width, source height * source width].
+        [batch, height, width, source height * source width], of the inputs' dtype.
+
+    For example:
+
+    >>> target = tf.eye(6)[None, :, None]  # six different features in a column
+    >>> scores = all_pairs(target, target[:, ::-1])
+    >>> tf.argmax(scores[0, :, 0], axis=-1).numpy()
+    array([5, 4, 3, 2, 1, 0])
     """
     batch, channels = tf.shape(target)[0], target.shape[-1]
     height, width = spatial_size(target)

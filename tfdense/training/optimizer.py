@@ -13,6 +13,7 @@ _NEVER = 2**31 - 1
 _BACKBONE = "pyramid"
 
 
+@keras.saving.register_keras_serializable("tfdense")
 class CoupledAdam(keras.optimizers.Adam):
     """Adam on the gradient of loss + l2 / 2 |weights|^2, slower on the backbone if asked to.
 

@@ -7,7 +7,9 @@ import keras
 import tensorflow as tf
 
 from tfdense.config import LossConfig
-from tfdense.losses import extrapolation_error, matching_likelihood, pyramid_likelihood
+from tfdense.losses import MixtureNLL
+from tfdense.mixture import Mixture
+from tfdense.models.network import MatchingNetwork, take_step
 from tfdense.photometric import photometric_loss
 
 
@@ -24,9 +26,16 @@ def distribution_strategy() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
-    """Returns the loss of a batch, the mean over its pairs."""
-    output = model({"source": batch["source"], "target": batch["target"]}, training=True)
+def objective(output: dict, batch: dict, mixture: Mixture, config: LossConfig) -> tf.Tensor:
+    """Returns the loss of a batch, the mean over its pairs.
+
+    Args:
+        output: what the network answers.
+        batch: ``source``, ``target``, and where the likelihood counts ``flow``, ``mask`` and
+            ``unmatched``.
+        mixture: the network's.
+        config: which objective.
+    """
     if config.objective == "photometric":
         return photometric_loss(
             output["levels"],
@@ -35,29 +44,22 @@ def objective(model: keras.Model, batch: dict, config: LossConfig) -> tf.Tensor:
             config.level_weights,
             config.photometric,
         )
-    flow, mask = batch["flow"], batch["mask"]
-    loss = pyramid_likelihood(
-        model.mixture,
-        output["levels"],
-        flow,
-        mask,
+    loss = MixtureNLL(
+        mixture,
         config.level_weights,
         config.resolution,
         config.reduction,
-        batch.get("unmatched") if config.unmatched_weight else None,
         config.unmatched_weight,
+        config.extrapolation_weight,
+        config.matching_weight,
     )
-    if config.extrapolation_weight and "unmatched" in batch:
-        loss += config.extrapolation_weight * extrapolation_error(
-            output["levels"], flow, mask, batch["unmatched"], config.level_weights
-        )
-    if "matching" in output:
-        loss += config.matching_weight * matching_likelihood(output["matching"], flow, mask)
-    return loss
+    truth = {name: batch[name] for name in ("flow", "mask", "unmatched") if name in batch}
+    # Keras divides by the number of devices.
+    return tf.distribute.get_replica_context().num_replicas_in_sync * loss(truth, output)
 
 
 def build_train_step(
-    model: keras.Model,
+    model: MatchingNetwork,
     optimizer: keras.optimizers.LossScaleOptimizer,
     average: tf.train.ExponentialMovingAverage | None,
     config: LossConfig,
@@ -70,21 +72,11 @@ def build_train_step(
     variables = model.trainable_variables
 
     def replica_step(batch):
-        with tf.GradientTape() as tape:
-            loss = objective(model, batch, config)
-            scaled = optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        # Of two backbones one goes deeper than what is used of it: those weights stay.
-        used = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        gradients = [gradients[i] for i in used]
-        # Averaged here, so that all devices clip the same gradient and agree that it is finite.
-        # The optimiser sums over the devices once more.
-        context = tf.distribute.get_replica_context()
-        count = context.num_replicas_in_sync
-        gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-        norm = tf.linalg.global_norm(gradients) / tf.cast(optimizer.dynamic_scale, tf.float32)
-        optimizer.apply([gradient / count for gradient in gradients], [variables[i] for i in used])
-        return loss, norm
+        images = {name: batch[name] for name in ("source", "target")}
+        step = take_step(
+            model, optimizer, images, lambda out: objective(out, batch, model.mixture, config)
+        )
+        return step.loss, step.gradient_norm
 
     @tf.function
     def train_step(batch):

@@ -14,15 +14,24 @@ def bilinear(image, flow) -> tf.Tensor:
 
     Args:
         image: [batch, height, width, channels], any floating dtype.
-        flow: [batch, rows, columns, 2], float32, in pixels of `image`; the grid that it is given
-            on may differ in size from the image's.
+        flow: [batch, rows, columns, 2], any floating dtype, in pixels of `image`; the grid that it
+            is given on may differ in size from the image's. Positions are float32 at least.
 
     Returns:
         [batch, rows, columns, channels], of the image's dtype. Differentiable in both arguments.
         Where the flow is huge or infinite it is zero; where the flow is NaN, so is this pixel.
+
+    For example:
+
+    >>> image = tf.reshape(tf.range(12.0), [1, 3, 4, 1])
+    >>> right = tf.constant([1.0, 0.0]) * tf.ones([1, 3, 4, 1])
+    >>> bilinear(image, right)[0, 0, :, 0].numpy()
+    array([1., 2., 3., 0.], dtype=float32)
     """
+    image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
     height, width = spatial_size(image)
-    x, y, from_left, from_top = _corner(flow_to_map(tf.cast(flow, tf.float32)), height, width)
+    position = flow_to_map(flow if flow.dtype == tf.float64 else tf.cast(flow, tf.float32))
+    x, y, from_left, from_top = _corner(position, height, width)
     padded = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
     pixels = tf.reshape(padded, [-1, image.shape[-1]])
     row = width + 2
@@ -105,10 +114,10 @@ def _corner(position, height, width) -> tuple[tf.Tensor, ...]:
         and below of it the position is, in px, [..., 1]. Beyond the border it is on the border.
     """
     size = tf.stack([width, height])
-    position = tf.clip_by_value(position, -1.0, tf.cast(size, tf.float32))
+    position = tf.clip_by_value(position, -1.0, tf.cast(size, position.dtype))
     corner = tf.cast(tf.floor(position), tf.int32)
     # Also where the flow is NaN, which may have become any integer. Counted from 1: clipping to
     # [0, 6], TFLite's converter would make a ReLU6 of integers of it, which no run-time has.
     corner = tf.clip_by_value(corner + 2, 1, size + 1) - 1
-    fraction = position - tf.cast(corner - 1, tf.float32)
+    fraction = position - tf.cast(corner - 1, position.dtype)
     return corner[..., :1], corner[..., 1:], fraction[..., :1], fraction[..., 1:]

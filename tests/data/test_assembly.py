@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdense.data.assembly import make_pairs, with_unrelated
 from tfdense.data.canvases import MARGIN, canvas_side, cutout_count, cutout_side
-from tfdense.data.pairs import make_pairs, with_unrelated
 from tfdense.data_config import (
     DataConfig,
     DomainConfig,
@@ -17,7 +17,7 @@ from tfdense.data_config import (
     PhotometryConfig,
     WarpConfig,
 )
-from tfdense.ops import warp
+from tfdense.ops import warping
 
 _SIZE = 64
 _KINDS = ("homography", "affine", "thin_plate_spline", "composition")
@@ -67,7 +67,7 @@ def _pairs(config, count, strength=1.0):
 
 def _errors(pair):
     """Returns the largest difference over the channels at each pixel of the mask."""
-    warped = warp.bilinear(pair["source"][None], pair["flow"][None])[0]
+    warped = warping.bilinear(pair["source"][None], pair["flow"][None])[0]
     error = np.abs(warped - pair["target"]).max(axis=-1)
     return error[pair["mask"].numpy() > 0]
 
@@ -94,7 +94,7 @@ def test_mask_covers_all_that_is_visible():
             match = pair["flow"] + np.stack([x, y], axis=-1)
             inside = ((match >= 0) & (match <= _SIZE - 1)).numpy().all(axis=-1)
             mask = pair["mask"].numpy() > 0
-            warped = warp.bilinear(pair["source"][None], pair["flow"][None])[0]
+            warped = warping.bilinear(pair["source"][None], pair["flow"][None])[0]
             right = np.abs(warped - pair["target"]).max(axis=-1) < 2
             assert not (mask & ~inside).any()
             assert np.mean(inside & right & ~mask) <= 0.12 * objects
