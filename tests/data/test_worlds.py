@@ -307,7 +307,7 @@ def test_no_share_makes_no_world(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("no world was asked for")
 
-    monkeypatch.setattr("tfdense.data.pairs.world_scene", refuse)
+    monkeypatch.setattr("tfdense.data.assembly.world_scene", refuse)
     config = _config(share=0.0)
     photos, cutouts, seeds = _parts(config)
     several = make_pairs(photos, cutouts, seeds, config, 1.0)
