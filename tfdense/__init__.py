@@ -46,8 +46,9 @@ def load(
             "wide-baseline" runs it 13 to 25 times, twelve of them small, to find it for images that
             are turned or strongly enlarged. "plane" follows that homography everywhere. None takes
             the setting's.
-        setting: a choice of these: "turbo" (320 px, direct), "fast" (480 px, direct), "base"
-            (640 px, direct) or "precise" (960 px, wide-baseline, filled).
+        setting: a choice of these: "turbo" (320 px, direct, without the level at full resolution),
+            "fast" (480 px, direct), "base" (640 px, direct) or "precise" (960 px, wide-baseline,
+            filled).
         fill: whether pixels that the network is uncertain of get the flow of the certain ones
             around them. None takes the setting's.
 

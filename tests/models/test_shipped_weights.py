@@ -54,6 +54,18 @@ def test_a_warped_photo_is_matched_and_known_to_be(matcher, name):
     assert match.confidence[~inside].mean() < 0.3
 
 
+def test_turbo_leaves_the_level_at_full_resolution_out(matcher):
+    """The rest of the network is the same: the mean of 4x4 pixels' flow stays about."""
+    target = _photo("flower.jpg")
+    source = np.roll(target, 3, axis=1)
+    fast = tfdense.load("pdcnet-lite", setting="turbo").match(source, target)
+    full = matcher.match(source, target)
+    errors = [np.abs(match.flow[32:-32, 32:-32] - [3, 0]).mean() for match in (fast, full)]
+    assert errors[1] < 0.5 * errors[0] < 0.2
+    model, _ = load("pdcnet-lite")
+    assert model.refinement_passes == 1
+
+
 def test_different_photos_do_not_match(matcher):
     match = matcher.match(_photo("flower.jpg"), _photo("room.jpg"), radius=5.0)
     assert match.confidence.mean() < 0.1

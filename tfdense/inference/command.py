@@ -60,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give uncertain pixels the flow of the certain ones around them (the setting's)",
     )
     summary = "; ".join(
-        f"{name}: {side} px, {mode}{', filled' if fill else ''}"
-        for name, (side, mode, fill) in SETTINGS.items()
+        f"{name}: {use.max_side} px, {use.mode}{', filled' if use.fill else ''}"
+        f"{'' if use.refine else ', without the level at full resolution'}"
+        for name, use in SETTINGS.items()
     )
     parser.add_argument(
         "--setting",

@@ -32,15 +32,23 @@ from tfdense.models import load as load_model
 from tfdense.models.presets import is_preset
 
 
-def load(name_or_path: str | Path, max_side: int, mode: Mode, fill: bool) -> "Matcher":
-    """Loads a network for matching; see `tfdense.load`."""
+def load(
+    name_or_path: str | Path, max_side: int, mode: Mode, fill: bool, refine: bool = True
+) -> "Matcher":
+    """Loads a network for matching; see `tfdense.load` and `tfdense.inference.settings`."""
     preset = is_preset(name_or_path)
     # What a pickle holds counts in any working directory.
-    origin = (name_or_path if preset else Path(name_or_path).absolute(), max_side, mode, fill)
-    return Matcher(_load_backend(name_or_path, max_side), mode, fill, origin)
+    origin = (
+        name_or_path if preset else Path(name_or_path).absolute(),
+        max_side,
+        mode,
+        fill,
+        refine,
+    )
+    return Matcher(_load_backend(name_or_path, max_side, refine), mode, fill, origin)
 
 
-def _load_backend(name_or_path: str | Path, max_side: int) -> Backend:
+def _load_backend(name_or_path: str | Path, max_side: int, refine: bool) -> Backend:
     if not is_preset(name_or_path):
         path = Path(name_or_path)
         if not path.exists():
@@ -55,6 +63,8 @@ def _load_backend(name_or_path: str | Path, max_side: int) -> Backend:
             return SavedModelBackend(saved_model, max_side)
     refuse_fork()
     model, _ = load_model(name_or_path)
+    if not refine and hasattr(model, "refinement_passes"):
+        model.refinement_passes = 0
     return KerasBackend(model, max_side)
 
 

@@ -13,15 +13,17 @@ class Setting(NamedTuple):
         max_side: of what the network sees, in px.
         mode: see `tfdense.inference.modes`.
         fill: whether uncertain pixels get another flow, see `tfdense.inference.filling`.
+        refine: whether a network that has a level at full resolution runs it.
     """
 
     max_side: int
     mode: Mode
     fill: bool = False
+    refine: bool = True
 
 
 SETTINGS = {
-    "turbo": Setting(320, "direct"),
+    "turbo": Setting(320, "direct", refine=False),
     "fast": Setting(480, "direct"),
     "base": Setting(640, "direct"),
     "precise": Setting(960, "wide-baseline", fill=True),

@@ -104,11 +104,10 @@ class FullResolution(keras.layers.Layer):
         for _ in range(self.passes):
             for level in reversed(range(len(self.stages))):
                 stride, (nearby, *images, weights) = 2**level, scales[level]
-                before = _shrink(flow, level) / stride
-                after, residual, gradient, total = self.stages[level](
-                    before, nearby / stride, *images, weights
+                change, residual, gradient, total = self.stages[level](
+                    _shrink(flow, level) / stride, nearby / stride, *images, weights
                 )
-                flow = _grow(stride * (after - before), level) + flow if level else after
+                flow += _grow(stride * change, level) if level else change
             evidence = tf.concat(
                 [
                     tf.abs(residual),

@@ -21,6 +21,11 @@ from tfdense.ops import warping
 
 # Of the local contrast, in grey levels: where there is less, there is hardly more than noise.
 _NOISE = 4.0
+# Of what is between two pixels: makes it that of the second, or of the first, along x and y.
+_MARGINS = (
+    ([[0, 0], [0, 0], [0, 0], [1, 0]], [[0, 0], [0, 0], [0, 0], [0, 1]]),
+    ([[0, 0], [0, 0], [1, 0], [0, 0]], [[0, 0], [0, 0], [0, 1], [0, 0]]),
+)
 
 
 def normalised_grey(image) -> tf.Tensor:
@@ -99,9 +104,9 @@ class VariationalStage(keras.layers.Layer):
             logs: log-weights of the three terms, [batch, 3, height, width].
 
         Returns:
-            The flow, and what the terms are there: the data's residual of each channel divided by
-            its gradient, in px, [batch, 3, height, width], the data's and the smoothness's weights,
-            two of [batch, 1, height, width].
+            The flow's change, [batch, 2, height, width], and what the terms are there: the data's
+            residual of each channel divided by its gradient, in px, [batch, 3, height, width], the
+            data's and the smoothness's weights, two of [batch, 1, height, width].
         """
         flow, prior, target, source, logs = (
             tf.cast(x, tf.float32) for x in (flow, prior, target, source, logs)
@@ -121,9 +126,11 @@ class VariationalStage(keras.layers.Layer):
         data = tf.exp(data) * inside
         edge_x, edge_y = self._edges(target, smoothness)
 
-        step, previous = 0, flow
+        # Solved for the change, which is small: of the flow itself float32 would round more.
+        slopes = _pair_x(start, -1.0), _pair_y(start, -1.0)
+        change = previous = flow - start
+        step = 0
         for _ in range(self.outer):
-            change = flow - start
             residual = difference + gradient_x * change[:, :1] + gradient_y * change[:, 1:]
             robust = self._robust(residual, data)
             robust_x = robust * gradient_x
@@ -135,31 +142,29 @@ class VariationalStage(keras.layers.Layer):
                     robust * gradient_y * gradient_y,
                 )
             )
-            constant = tf.concat(
+            pull = tf.concat(
                 [
                     tf.reduce_sum(robust_x * difference, axis=1, keepdims=True),
                     tf.reduce_sum(robust * gradient_y * difference, axis=1, keepdims=True),
                 ],
                 axis=1,
             )
-            links = self._links(flow, edge_x, edge_y)
+            links = self._links(slopes, change, edge_x, edge_y)
             total = links[0] + links[1] + links[2] + links[3] + attachment
-            constant = attachment * prior - constant - total * start
+            constant = attachment * (prior - start) - pull + _bend(slopes, links)
             # Written so that rounding cannot make it zero or negative.
             determinant = total * (xx + yy + total) + tf.maximum(xx * yy - tf.square(xy), 0.0)
             inverse = 1.0 / determinant
             from_x, from_y = (yy + total) * inverse, (xx + total) * inverse
             across = -xy * inverse
             for _ in range(self.inner):
-                right = constant + _neighbours(flow, links)
+                right = constant + _neighbours(change, links)
                 x, y = right[:, :1], right[:, 1:]
                 solved = tf.concat([from_x * x + across * y, across * x + from_y * y], axis=1)
-                solved += start
-                flow, previous = previous + self.relaxation[step] * (solved - previous), flow
+                change, previous = previous + self.relaxation[step] * (solved - previous), change
                 step += 1
-        change = flow - start
         residual = difference + gradient_x * change[:, :1] + gradient_y * change[:, 1:]
-        return flow, residual, xx + yy, total
+        return change, residual, xx + yy, total
 
     def compute_output_shape(
         self, flow_shape, prior_shape=None, target_shape=None, source_shape=None, logs_shape=None
@@ -182,17 +187,16 @@ class VariationalStage(keras.layers.Layer):
             for difference in (_pair_x, _pair_y)
         )
 
-    def _links(self, flow, edge_x, edge_y) -> list[tf.Tensor]:
+    def _links(self, slopes, change, edge_x, edge_y) -> list[tf.Tensor]:
         """Returns how strongly each pixel is tied to its left, right, upper and lower neighbour."""
         scale = tf.exp(2.0 * self.log_smoothness_scale)
         links = []
-        for edge, pair, before, after in (
-            (edge_x, _pair_x, [[0, 0], [1, 0]], [[0, 0], [0, 1]]),
-            (edge_y, _pair_y, [[1, 0], [0, 0]], [[0, 1], [0, 0]]),
+        for slope, edge, pair, margins in zip(
+            slopes, (edge_x, edge_y), (_pair_x, _pair_y), _MARGINS, strict=True
         ):
-            square = tf.reduce_sum(tf.square(pair(flow, -1.0)), axis=1, keepdims=True)
-            link = edge * tf.math.rsqrt(square + scale)
-            links += [tf.pad(link, [[0, 0], [0, 0], *margin]) for margin in (before, after)]
+            square = tf.square(slope + pair(change, -1.0))
+            link = edge * tf.math.rsqrt(tf.reduce_sum(square, axis=1, keepdims=True) + scale)
+            links += [tf.pad(link, margin) for margin in margins]
         return links
 
     def get_config(self):
@@ -232,6 +236,17 @@ def _pair_x(x, factor: float) -> tf.Tensor:
 def _pair_y(x, factor: float) -> tf.Tensor:
     upper, lower = x[:, :, :-1], x[:, :, 1:]
     return lower - upper if factor < 0 else factor * (upper + lower)
+
+
+def _bend(slopes, links) -> tf.Tensor:
+    """Sums the differences of each pixel's four neighbours from it, each times its link."""
+    towards = [
+        tf.pad(sign * slope, margin)
+        for slope, margins in zip(slopes, _MARGINS, strict=True)
+        for sign, margin in zip((-1.0, 1.0), margins, strict=True)
+    ]
+    left, right, upper, lower = (link * x for link, x in zip(links, towards, strict=True))
+    return left + right + upper + lower
 
 
 def _neighbours(x, links) -> tf.Tensor:

@@ -5,8 +5,9 @@ import importlib
 import inspect
 import os
 import threading
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -29,18 +30,27 @@ class Preset(NamedTuple):
         options: keyword arguments of the class.
         weights: name of the trained weights in ``tfdense.weights``, or None if none ship.
         licence: of these weights, as SPDX names it.
+        trained_options: those in which the network of these weights differs from what a training
+            starts with.
     """
 
     network: str
     options: dict
     weights: str | None = None
     licence: str | None = None
+    trained_options: Mapping = types.MappingProxyType({})
 
 
 PRESETS: dict[str, Preset] = {
     "pdcnet": Preset("pdcnet:PDCNet", {}),
     "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
-    "pdcnet-lite": Preset("pdcnet_lite:PDCNetLite", {}, "pdcnet_lite.weights.h5", "Apache-2.0"),
+    "pdcnet-lite": Preset(
+        "pdcnet_lite:PDCNetLite",
+        {},
+        "pdcnet_lite.weights.h5",
+        "Apache-2.0",
+        {"refinement_passes": 1},
+    ),
     "pwc-unet": Preset("pwc_unet:PWCUNet", {}),
 }
 
@@ -168,14 +178,14 @@ def run_files(name: str | Path) -> list[Path]:
 
 
 def _load_preset(name: str) -> tuple[keras.Model, Config]:
-    weights = PRESETS[name].weights
+    weights, options = PRESETS[name].weights, PRESETS[name].trained_options
     if weights is None:
         raise InputError(
             f"No trained weights of {name} ship with tfdense. Train it (python train.py), or, for "
             "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder, "
             f"which may be called {name}."
         )
-    config = Config(name=name, model=ModelConfig(preset=name))
+    config = Config(name=name, model=ModelConfig(preset=name, options={**options}))
     model = build(config.model, backbone_weights=False)
     with resources.as_file(resources.files("tfdense.weights") / weights) as path:
         load_weights(model, path)
