@@ -7,6 +7,8 @@
 All convolutions work at stride 4, on 4x4 pixels as channels: that costs a device little.
 """
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -104,8 +106,10 @@ class FullResolution(keras.layers.Layer):
         for _ in range(self.passes):
             for level in reversed(range(len(self.stages))):
                 stride, (nearby, *images, weights) = 2**level, scales[level]
+                nearby /= stride
+                before = nearby if flow is prior else _shrink(flow, level) / stride
                 change, residual, gradient, total = self.stages[level](
-                    _shrink(flow, level) / stride, nearby / stride, *images, weights
+                    before, nearby, *images, weights
                 )
                 flow += _grow(stride * change, level) if level else change
             evidence = tf.concat(
@@ -200,10 +204,14 @@ def _enlarge(x, logits) -> tf.Tensor:
         [batch, channels, 4 height, 4 width].
     """
     height, width = spatial_size(x)
-    margin = [[0, 0], [0, 0], [1, 1], [1, 1]]
-    x = tf.pad(to_planes(x), margin, "SYMMETRIC")
-    weights = tf.exp(tf.clip_by_value(to_planes(logits), -15.0, 15.0))
-    weights = [weights[:, i * _PIXELS : (i + 1) * _PIXELS] for i in range(_NEIGHBOURS)]
+    x = to_planes(x)
+    # Each border once more; of padding, GPUs of devices have only that with zeros.
+    x = tf.concat([x[:, :, :1], x, x[:, :, -1:]], axis=2)
+    x = tf.concat([x[..., :1], x, x[..., -1:]], axis=3)
+    logits = to_planes(logits)
+    logits = [logits[:, i * _PIXELS : (i + 1) * _PIXELS] for i in range(_NEIGHBOURS)]
+    largest = tf.stop_gradient(functools.reduce(tf.maximum, logits))
+    weights = [tf.exp(logit - largest) for logit in logits]
     scale = 1.0 / sum(weights)
     cells = [x[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     means = [

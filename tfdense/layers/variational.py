@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.ops import warping
+from tfdense.ops.correlation import is_differentiated
 
 # Of the local contrast, in grey levels: where there is less, there is hardly more than noise.
 _NOISE = 4.0
@@ -128,7 +129,8 @@ class VariationalStage(keras.layers.Layer):
 
         # Solved for the change, which is small: of the flow itself float32 would round more.
         slopes = _pair_x(start, -1.0), _pair_y(start, -1.0)
-        change = previous = flow - start
+        change = previous = _no_change(flow)
+        to_prior = _no_change(prior) if prior is flow else prior - start
         step = 0
         for _ in range(self.outer):
             residual = difference + gradient_x * change[:, :1] + gradient_y * change[:, 1:]
@@ -151,12 +153,15 @@ class VariationalStage(keras.layers.Layer):
             )
             links = self._links(slopes, change, edge_x, edge_y)
             total = links[0] + links[1] + links[2] + links[3] + attachment
-            constant = attachment * (prior - start) - pull + _bend(slopes, links)
-            # Written so that rounding cannot make it zero or negative.
-            determinant = total * (xx + yy + total) + tf.maximum(xx * yy - tf.square(xy), 0.0)
-            inverse = 1.0 / determinant
-            from_x, from_y = (yy + total) * inverse, (xx + total) * inverse
-            across = -xy * inverse
+            constant = attachment * to_prior - pull + _bend(slopes, links)
+            # Relative to the total weight, so that no value leaves the range of float16; written so
+            # that rounding cannot make the determinant zero or negative.
+            part = 1.0 / total
+            x_part, y_part, xy_part = xx * part, yy * part, xy * part
+            minor = tf.maximum(x_part * y_part - tf.square(xy_part), 0.0)
+            inverse = part / (1.0 + x_part + y_part + minor)
+            from_x, from_y = (1.0 + y_part) * inverse, (1.0 + x_part) * inverse
+            across = -xy_part * inverse
             for _ in range(self.inner):
                 right = constant + _neighbours(change, links)
                 x, y = right[:, :1], right[:, 1:]
@@ -201,6 +206,13 @@ class VariationalStage(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "outer": self.outer, "inner": self.inner}
+
+
+def _no_change(flow) -> tf.Tensor:
+    """Returns zeros that go on with the flow's gradient: GPUs refuse a tensor minus itself."""
+    if not is_differentiated():
+        return tf.zeros_like(flow)
+    return tf.custom_gradient(lambda x: (tf.zeros_like(x), lambda gradient: gradient))(flow)
 
 
 def _chebyshev(steps: int, radius: float = 0.95) -> list[float]:

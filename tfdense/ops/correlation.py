@@ -14,7 +14,7 @@ _own_gradient = contextvars.ContextVar("own_gradient", default=True)
 
 @contextlib.contextmanager
 def forward_only() -> Iterator[None]:
-    """Traces `local` without its hand-written gradient, for functions that only run forward.
+    """Traces without hand-written gradients, for functions that only run forward.
 
     TensorFlow registers the gradient of each trace for ever, and with it the function's graph: a
     network that is deleted would leave some 40 MB behind.
@@ -24,6 +24,11 @@ def forward_only() -> Iterator[None]:
         yield
     finally:
         _own_gradient.reset(token)
+
+
+def is_differentiated() -> bool:
+    """Says whether hand-written gradients are wanted, as everywhere but in `forward_only`."""
+    return _own_gradient.get()
 
 
 def local(target, source, radius: int) -> tf.Tensor:

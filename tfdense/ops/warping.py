@@ -76,12 +76,15 @@ def plane(image, flow) -> tuple[tf.Tensor, tf.Tensor]:
     )
     along_x, along_y = nearest_x - left, nearest_y - upper
     count = height * width
-    pixels = tf.reshape(image, [-1, count])
+    pixels = tf.reshape(image, [-1])
     index = tf.cast(upper * tf.cast(width, tf.float32) + left, tf.int32)
     # Only a flow that is not a number could lead outside.
-    index = tf.clip_by_value(tf.reshape(index, [-1, count]), 0, count - width - 2)
+    index = tf.clip_by_value(index, 0, count - width - 2)
+    # With one axis, as GPUs need it.
+    first_pixel = tf.range(tf.shape(image)[0])[:, None, None, None] * count
+    index = tf.reshape(index + first_pixel, [-1])
     first, second, third, fourth = (
-        tf.reshape(tf.gather(pixels[:, step:], index, batch_dims=1), tf.shape(image))
+        tf.reshape(tf.gather(pixels, index + step), tf.shape(image))
         for step in (0, 1, width, width + 1)
     )
     first += along_x * (second - first)
