@@ -7,9 +7,9 @@ SIZE = (4, 6)
 
 
 def answer(deviation=1.0):
-    """Of a network that states the same standard deviation, in px, at each pixel but one."""
+    """Of a network that states the same standard deviation, in px, at each pixel but one: 0.1."""
     log_variance = np.full((*SIZE, 2), np.log(deviation**2), np.float32)
-    log_variance[0, 0] = 0.0
+    log_variance[0, 0] = np.log(0.01)
     return {
         "flow": np.ones((*SIZE, 2), np.float32),
         "confidence": np.full(SIZE, 0.5, np.float32),
@@ -27,7 +27,7 @@ def report(tmp_path, changed, expected):
     )
 
 
-@pytest.mark.parametrize(("deviation", "allowed"), [(0.1, 1e-3), (1.0, 1e-3), (50.0, 0.05)])
+@pytest.mark.parametrize(("deviation", "allowed"), [(0.1, 1e-3), (1.0, 3e-3), (50.0, 0.15)])
 def test_flow_is_asked_for_as_precisely_as_the_network_states_it(tmp_path, deviation, allowed):
     for factor in (0.9, 1.1):
         changed = answer(deviation)
