@@ -111,6 +111,22 @@ def test_homography_mode_finds_what_a_direct_run_does_not(source_size, target_si
     assert after < 0.3 * before
 
 
+@pytest.mark.parametrize("mode", ["homography", "multiscale", "wide-baseline"])
+def test_homographies_are_sought_without_the_level_at_full_resolution(mode):
+    source, target, _ = _pair(_SIZE, _SIZE, angle=24, scale=1.1)
+    backend = OpticalFlow()
+    backend.coarse = OpticalFlow()
+    match = Matcher(backend, mode).match(source, target)
+    expected = Matcher(OpticalFlow(), mode).match(source, target)
+    np.testing.assert_array_equal(match.flow, expected.flow)
+    # Once on the images, once on the source warped.
+    assert len(backend.seen) == 2 and backend.coarse.seen
+    mask = np.ones(_SIZE, bool)
+    mask[:8] = False
+    Matcher(backend, mode).match(source, target, source_mask=mask)
+    assert len(backend.seen) == 4
+
+
 @pytest.mark.parametrize("closer", ["source", "target"])
 def test_multiscale_mode_finds_what_homography_mode_does_not(closer):
     # About the corner: what is shrunk towards it is where the optical flow can find it.

@@ -106,11 +106,20 @@ def _bound_memory() -> None:
 
 
 class KerasBackend:
-    """A network of `tfdense.models`."""
+    """A network of `tfdense.models`.
 
-    def __init__(self, model: keras.Model, max_side: int):
+    Args:
+        model: the network.
+        max_side: see `TargetSize`.
+        refine: whether it runs its level at full resolution, if it has one.
+    """
+
+    def __init__(self, model: keras.Model, max_side: int, refine: bool = True):
         refuse_fork()
         _bound_memory()
+        refines = getattr(model, "refinement_passes", 0)
+        options = {"refine": False} if refines and not refine else {}
+        self._coarse = KerasBackend(model, max_side, False) if refines and refine else None
         self.mixture = model.mixture
         self.working_size = TargetSize(max_side, model.stride, model.minimum_size)
 
@@ -120,11 +129,17 @@ class KerasBackend:
         def match(source, target):
             images = {"source": source, "target": target}
             with forward_only():
-                outputs = model({role: tf.cast(x, tf.float32) for role, x in images.items()})
+                images = {role: tf.cast(x, tf.float32) for role, x in images.items()}
+                outputs = model(images, **options)
             return {name: outputs[name] for name in _OUTPUTS}
 
         # When first used. Called itself, `match` would warn that other matchers were traced too.
         self._trace = functools.cache(match.get_concrete_function)
+
+    @property
+    def coarse(self) -> Backend:
+        """The same without the level at full resolution."""
+        return self._coarse or self
 
     def run(self, source, target):
         refuse_fork()
@@ -213,6 +228,12 @@ class MaskedBackend:
         self._backend = backend
         self.mixture = backend.mixture
         self.working_size = backend.working_size
+
+    @property
+    def coarse(self) -> Backend:
+        """The same of the backend without its level at full resolution."""
+        coarse = getattr(self._backend, "coarse", self._backend)
+        return self if coarse is self._backend else MaskedBackend(coarse)
 
     def run(self, source, target):
         outputs = self._backend.run(source[..., :3].copy(), target[..., :3].copy())

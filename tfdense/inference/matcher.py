@@ -63,9 +63,7 @@ def _load_backend(name_or_path: str | Path, max_side: int, refine: bool) -> Back
             return SavedModelBackend(saved_model, max_side)
     refuse_fork()
     model, _ = load_model(name_or_path)
-    if not refine and hasattr(model, "refinement_passes"):
-        model.refinement_passes = 0
-    return KerasBackend(model, max_side)
+    return KerasBackend(model, max_side, refine)
 
 
 class Matcher:

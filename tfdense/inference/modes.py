@@ -23,7 +23,13 @@ import cv2
 import numpy as np
 
 from tfdense.inference.plane import match_plane
-from tfdense.inference.refinement import Outputs, find_homography, match_direct, match_warped
+from tfdense.inference.refinement import (
+    Outputs,
+    find_homography,
+    match_direct,
+    match_warped,
+    without_refinement,
+)
 from tfdense.inference.resizing import resize_image
 from tfdense.inference.wide_baseline import match_wide_baseline
 
@@ -50,8 +56,11 @@ def match_by_homography(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
-    first = match_direct(backend, source, target, size)
-    homography = find_homography(backend, first, _LEAST_MATCHES)
+    seeker = without_refinement(backend)
+    first = match_direct(seeker, source, target, size)
+    homography = find_homography(seeker, first, _LEAST_MATCHES)
+    if seeker is not backend:
+        first = match_direct(backend, source, target, size)
     if homography is None:
         return first
     return match_warped(backend, source, target, homography[0], first)
@@ -68,12 +77,13 @@ def match_at_scales(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
+    seeker = without_refinement(backend)
     small_source, small_target = resize_image(source, size), resize_image(target, size)
     best, best_score = None, _LEAST_SCORE
     for ratio in _RATIOS:
         shrunk_source, of_source = _shrink(small_source, min(1.0, 1 / ratio))
         shrunk_target, of_target = _shrink(small_target, min(1.0, ratio))
-        outputs = backend.run(shrunk_source, shrunk_target)
+        outputs = seeker.run(shrunk_source, shrunk_target)
         if ratio == 1:
             first = outputs
         found = find_homography(backend, outputs, _LEAST_MATCHES_OF_A_SCALE)
@@ -83,6 +93,8 @@ def match_at_scales(
         score = inliers / (size[0] * size[1] * np.linalg.det(of_target))
         if score > best_score:
             best, best_score = np.linalg.inv(of_target) @ homography @ of_source, score
+    if seeker is not backend:
+        first = match_direct(backend, source, target, size)
     if best is None:
         return first
     return match_warped(backend, source, target, best / best[2, 2], first)

@@ -30,6 +30,15 @@ _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 _LEAST_COVERAGE = 0.98
 
 
+def without_refinement(backend: Backend) -> Backend:
+    """Returns a backend's network without the level at full resolution, else the backend.
+
+    Modes seek homographies by it: the level moves a match by a few pixels at most, and takes a
+    third of the time.
+    """
+    return getattr(backend, "coarse", backend)
+
+
 def match_direct(
     backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
 ) -> Outputs:

@@ -9,7 +9,7 @@ the network is then more confident with.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from tfdense.inference.refinement import (
     match_direct,
     match_warped,
     to_size,
+    without_refinement,
 )
 from tfdense.inference.resizing import resize_image
 
@@ -53,26 +54,39 @@ def match_wide_baseline(
     Returns:
         What `Backend.run` does; that of a single run if no homography is found.
     """
-    first = outputs = match_direct(backend, source, target, size)
+    seeker = without_refinement(backend)
+    first = match_direct(seeker, source, target, size)
+    best = _Candidate(first, None)
     small = backend.working_size(
         *(round(side * min(1.0, _SMALL_SIDE / max(size))) for side in size)
     )
     for seen, views, found in ((small, _SMALL_VIEWS, np.inf), (size, _LARGE_VIEWS, _FOUND)):
-        if confidence_within(backend, outputs).mean() >= found:
+        if confidence_within(seeker, best.outputs).mean() >= found:
             break
-        rough = _find_rough_homography(backend, source, target, size, seen, views)
+        rough = _find_rough_homography(seeker, source, target, size, seen, views)
         if rough is not None:
-            refined = match_warped(backend, source, target, rough, first)
-            outputs = _more_confident(backend, outputs, refined)
+            warped = match_warped(seeker, source, target, rough, first)
+            best = _more_confident(seeker, best, _Candidate(warped, rough))
     for _ in range(_MOST_REFINEMENTS):
-        best = outputs
-        for homography in _refinements(backend, outputs):
-            refined = match_warped(backend, source, target, homography, first)
-            best = _more_confident(backend, best, refined)
-        if best is outputs:
+        former = best
+        for homography in _refinements(seeker, former.outputs):
+            warped = match_warped(seeker, source, target, homography, first)
+            best = _more_confident(seeker, best, _Candidate(warped, homography))
+        if best is former:
             break
-        outputs = best
-    return outputs
+    if seeker is backend:
+        return best.outputs
+    first = match_direct(backend, source, target, size)
+    if best.homography is None:
+        return first
+    return match_warped(backend, source, target, best.homography, first)
+
+
+class _Candidate(NamedTuple):
+    """An answer, and the homography that the source was warped by for it, None if it was not."""
+
+    outputs: Outputs
+    homography: np.ndarray | None
 
 
 def _refinements(backend: Backend, outputs: Outputs) -> list[np.ndarray]:
@@ -150,7 +164,7 @@ def _shift(x: float, y: float) -> np.ndarray:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
-def _more_confident(backend: Backend, one: Outputs, other: Outputs) -> Outputs:
+def _more_confident(backend: Backend, one: _Candidate, other: _Candidate) -> _Candidate:
     """Returns the other one only if it is more confident in the mean."""
-    means = (confidence_within(backend, outputs).mean() for outputs in (one, other))
+    means = (confidence_within(backend, each.outputs).mean() for each in (one, other))
     return one if next(means) >= next(means) else other

@@ -163,12 +163,14 @@ class PDCNetLite(MatchingNetwork):
         if self.refinement_passes:
             self.refinement.build(feature_shape(2), raw, known, feature_shape(3), feature_shape(3))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, refine: bool = True):
         """Matches two images.
 
         Args:
             inputs: {"source", "target"}, each [batch, height, width, 3], RGB in 0..255, sides
                 divisible by 16.
+            training: whether to normalise by the batch's own statistics.
+            refine: whether to go through the level at full resolution, if there is one.
 
         Returns:
             {"flow": [batch, height, width, 2], in px, "log_variance" and "logits":
@@ -181,7 +183,7 @@ class PDCNetLite(MatchingNetwork):
         """
         # What is not trained keeps its statistics.
         coarse = self.coarse(inputs, training and self.train_coarse)
-        if self.refinement_passes:
+        if refine and self.refinement_passes:
             refined = self.refinement(
                 *(x if self.train_coarse else tf.stop_gradient(x) for x in coarse[:3]),
                 inputs["target"],
