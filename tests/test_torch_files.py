@@ -309,8 +309,8 @@ def test_other_files_are_told_by_kind(path, content, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    for absent in (tmp_path, tmp_path / "none.pth"):
-        with pytest.raises(InputError, match="There is no file"):
+    for absent, message in ((tmp_path, "a folder"), (tmp_path / "none.pth", "There is no file")):
+        with pytest.raises(InputError, match=message):
             read_state_dict(absent)
 
 

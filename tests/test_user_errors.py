@@ -73,7 +73,7 @@ def test_good_input_is_matched(run_folder, photo, tmp_path, capsys):
 def test_missing_image(refused, photo, tmp_path):
     for arguments in ((photo, tmp_path / "no.jpg"), (tmp_path / "no.jpg", photo)):
         assert f"There is no image file {tmp_path / 'no.jpg'}." in refused(*arguments)
-    assert "There is no image file" in refused(photo, tmp_path)
+    assert "Received a folder" in refused(photo, tmp_path)
 
 
 def test_text_named_jpg(refused, photo, tmp_path):

@@ -139,7 +139,9 @@ def test_the_command_line_counts_what_returns(monkeypatch, tmp_path, capsys, rad
     assert main([*arguments, "--both-ways"]) == 0
     limit = f"{3 * float(radius):.3g} px"
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.endswith(f": 100.0% of the target, of which {share:.1%} return to within {limit}")
+    assert line.endswith(
+        f": 100.0% of the target, of which {share:.1%} return to within {limit} of the target"
+    )
     with np.load(tmp_path / "out" / "match.npz") as arrays:
         assert np.mean(arrays["cycle_error"] <= 3 * float(radius)) == pytest.approx(share)
     assert main(arguments) == 0

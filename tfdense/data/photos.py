@@ -91,7 +91,9 @@ class ImageStore:
             known = index in self._unusable
             self._unusable.add(index)
         if not known:
-            _LOG.warning("Skipping a photo: %s", error)
+            path = str(self._paths[index])
+            # Most errors name the file themselves.
+            _LOG.warning("Skipping %s", error if path in str(error) else f"{path}: {error}")
 
 
 def training_photos(config: DataConfig) -> list[Path]:

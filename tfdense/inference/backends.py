@@ -133,8 +133,9 @@ class KerasBackend:
                 outputs = model(images, **options)
             return {name: outputs[name] for name in _OUTPUTS}
 
-        # When first used. Called itself, `match` would warn that other matchers were traced too.
-        self._trace = functools.cache(match.get_concrete_function)
+        # Else it warns, once there are several matchers, that each was traced.
+        match._omit_frequent_tracing_warning = True
+        self._match = match
 
     @property
     def coarse(self) -> Backend:
@@ -143,7 +144,7 @@ class KerasBackend:
 
     def run(self, source, target):
         refuse_fork()
-        outputs = self._trace()(tf.constant(source[None]), tf.constant(target[None]))
+        outputs = self._match(tf.constant(source[None]), tf.constant(target[None]))
         return {name: outputs[name][0].numpy() for name in _OUTPUTS}
 
 
