@@ -7,6 +7,9 @@ import tensorflow_addons as tfa
 
 from tfdense.ops import correlation, warping
 
+# With several threads the gradient of CorrelationCost loses additions now and then.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+
 
 def value_and_gradients(function, first, second):
     """Returns the value, and the gradients of its product with fixed random numbers."""
