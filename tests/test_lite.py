@@ -1,3 +1,4 @@
+import pickle
 import re
 import subprocess
 import sys
@@ -117,6 +118,14 @@ def test_match_takes_the_brightest_images(path):
     """Whose resized values may exceed 255 by rounding."""
     answer = LiteMatcher(path).match(image(255, (478, 640)), image(255, (33, 77)))
     np.testing.assert_array_equal(answer["logits"][5, 6], [255, 255])
+
+
+def test_a_pickle_holds_the_path_only(path):
+    content = pickle.dumps(LiteMatcher(path, threads=1))
+    assert len(content) < 500
+    images = image(7), image(9)
+    answer, expected = (each.match(*images) for each in (pickle.loads(content), LiteMatcher(path)))
+    np.testing.assert_array_equal(answer["flow"], expected["flow"])
 
 
 def test_threads_share_a_matcher(path):

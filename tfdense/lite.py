@@ -23,7 +23,8 @@ _OUTPUTS = {"flow", "confidence", "log_variance", "logits"}
 class LiteMatcher:
     """Matches pairs of images with a .tflite file that ``tfdense export tflite`` wrote.
 
-    Threads may share it; the network runs for one of them at a time.
+    Threads may share it; the network runs for one of them at a time. A pickle holds no network,
+    only the file's path.
 
     Attributes:
         metadata: what the file says of itself: preset, mixture, size, stride, radius, conventions,
@@ -55,6 +56,10 @@ class LiteMatcher:
         if not fits:
             raise InputError(f"{path} is broken: no signature match that fits its description.")
         self._lock = threading.Lock()
+        self._origin = Path(path).absolute(), threads
+
+    def __reduce__(self):
+        return LiteMatcher, self._origin
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Matches two images of exactly the file's size.
