@@ -84,6 +84,15 @@ def test_opens_what_was_written(plain, write):
             lambda content: add_metadata(content, {"format": 2, "version": "9.1"}),
             "is of tfdense 9.1, .* Expected format 1 at most. Received: 2",
         ),
+        (lambda content: add_metadata(content, []), "is broken: its description is none"),
+        (lambda content: add_metadata(content, {"format": "2"}), "is broken: "),
+        *(
+            (
+                lambda content, size=size: add_metadata(content, {"size": size}),
+                "is broken: its description has no size",
+            )
+            for size in (None, 128, [128], [0, 8], [8.0, 8], ["a", "b"], [True, 8])
+        ),
     ],
 )
 def test_refuses(plain, write, change, message):

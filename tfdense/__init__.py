@@ -44,8 +44,9 @@ def load(
             source warped by the homography that the first one found, for large changes of view.
             "multiscale" runs it eight times, to find the homography at several scales.
             "wide-baseline" runs it 13 to 25 times, twelve of them small, to find it for images that
-            are turned or strongly enlarged. "plane" follows that homography everywhere. None takes
-            the setting's.
+            are turned or strongly enlarged. "plane" follows that homography everywhere. A network
+            with a level at full resolution seeks without it, and runs once or twice more to answer.
+            None takes the setting's.
         setting: a choice of these: "turbo" (320 px, direct, without the level at full resolution),
             "fast" (480 px, direct), "base" (640 px, direct) or "precise" (960 px, wide-baseline,
             filled).

@@ -175,6 +175,14 @@ def test_a_broken_pair_is_named_and_the_others_are_measured(dataset, tmp_path, c
         assert (row["pair"], row["aepe"]) == ("right", whole[row["method"]]["aepe"])
 
 
+def test_a_pair_without_ground_truth_is_named(dataset, tmp_path, capsys, network):
+    (dataset / "left" / "H_target_to_source.txt").unlink()
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--model", "runs/a"]) == 1
+    _, left = capsys.readouterr().err.splitlines()
+    assert left.startswith("  left: There is no file") and "H_target_to_source.txt" in left
+
+
 def _rows(folder):
     with (folder / "pairs.csv").open() as file:
         return list(csv.DictReader(file))

@@ -1,5 +1,7 @@
 """Modes, geometry and settings with exported networks, whose answers are known by hand."""
 
+import shutil
+
 import cv2
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 import tfdense
 from tfdense.config import Config
+from tfdense.errors import InputError
 from tfdense.exporting import saved_model, tflite
 from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
@@ -62,6 +65,32 @@ def exported(network, tmp_path_factory):
 @pytest.fixture(params=["SavedModel", "LiteRT"])
 def path(exported, request):
     return exported[request.param]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("assets.extra/tfdense.json", '{"a"', "its description is no JSON"),
+        ("assets.extra/tfdense.json", "[" * 100_000, "its description is no JSON"),
+        ("assets.extra/tfdense.json", "[]", "its description is none"),
+        ("assets.extra/tfdense.json", '{"stride": -16}', "its description has no stride: -16"),
+        ("assets.extra/tfdense.json", '{"stride": 16}', "has no minimum_size: None"),
+        (
+            "assets.extra/tfdense.json",
+            '{"stride": 16, "minimum_size": 32, "mixture": {"name": "LaplaceMixture"}}',
+            "the description of its mixture is none",
+        ),
+        ("saved_model.pb", "", "no signature match in saved_model.pb"),
+        ("saved_model.pb", "no message", "is broken: "),
+    ],
+)
+def test_a_broken_saved_model_is_refused(exported, tmp_path, name, content, message):
+    folder = tmp_path / "1"
+    shutil.copytree(exported["SavedModel"] / "1", folder)
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        tfdense.load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def _grid():

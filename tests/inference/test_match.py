@@ -76,6 +76,23 @@ def test_equally_confident_matches_are_spread_over_the_target():
         assert 8 <= halves <= 22
 
 
+def test_the_warp_is_black_where_either_image_is_masked(random_match):
+    random = np.random.default_rng(1)
+    masks = [random.uniform(size=shape) < 0.5 for shape in ((30, 61), (37, 53))]
+    white = np.full((30, 61, 3), 255, np.uint8)
+    still = np.zeros((37, 53, 2), np.float32)
+    match = dataclasses.replace(
+        random_match, flow=still, source=white, source_mask=masks[0], target_mask=masks[1]
+    )
+    expected = np.zeros((37, 53), bool)
+    expected[:30] = masks[0][:, :53] & masks[1][:30]
+    np.testing.assert_array_equal(match.warp()[..., 0] == 255, expected)
+
+
+def test_a_match_is_shown_in_one_line(random_match):
+    assert repr(random_match).startswith("<Match of 53x37 px, ")
+
+
 def test_no_match():
     matches = _match(np.zeros((20, 20))).matches(5)
     assert matches.source.shape == matches.target.shape == (0, 2)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
 from tfdense.layers.attention import NORM_SCALE
+from tfdense.layers.operations import LocalCorrelation
 from tfdense.ops import correlation, warping
 
 
@@ -89,7 +90,7 @@ class GlobalMatching(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class WarpedCorrelation(keras.layers.Layer):
+class WarpedCorrelation(LocalCorrelation):
     """Correlates target features with a window of the source around the current flow.
 
     Attributes:
@@ -101,12 +102,6 @@ class WarpedCorrelation(keras.layers.Layer):
     >>> WarpedCorrelation(radius=4)(target, source, flow).shape
     (None, 32, 32, 81)
     """
-
-    def __init__(self, radius: int = 4, **kwargs):
-        if not isinstance(radius, int) or radius < 0:
-            raise ValueError(f"`radius` must be an integer of at least 0. Received: {radius=}")
-        super().__init__(**kwargs)
-        self.radius = radius
 
     def build(self, target_shape, source_shape=None, flow_shape=None):
         """Has no weights; tells `summary()` the shape."""
@@ -124,10 +119,7 @@ class WarpedCorrelation(keras.layers.Layer):
         return correlation.local(target, warping.bilinear(source, flow), self.radius)
 
     def compute_output_shape(self, target_shape, source_shape=None, flow_shape=None):
-        return (*target_shape[:3], (2 * self.radius + 1) ** 2)
-
-    def get_config(self):
-        return {**super().get_config(), "radius": self.radius}
+        return super().compute_output_shape(target_shape, source_shape)
 
 
 @keras.saving.register_keras_serializable("tfdense")
