@@ -27,8 +27,9 @@ demo: setup
 	done
 	@echo "See $(DEMO)/matches/pdcnet-lite/overview.png"
 
+# A process for each core; those who run single files need none.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: setup
 	$(BIN)/pytest -m slow
