@@ -35,7 +35,7 @@ class Package(NamedTuple):
     Attributes:
         name, version: of the package.
         checksum: SHA-512 of its archive in base64, as npm states it.
-        files: which of them the page needs: where they are in the package, where in LiteRT's folder.
+        files: those that the page needs, and the names it has for them.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Serves the page to this machine's browser: python -m web.serve --open"""
 
 import argparse
+import functools
 import http.server
 import sys
 import webbrowser
@@ -60,32 +61,31 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header(name, value)
         # The names of what was built hold a version or a hash, but for a few small files.
         lasting = "/built/litert-" in self.path or self.path.endswith(".tflite")
-        self.send_header(
-            "Cache-Control", "max-age=31536000, immutable" if lasting else "no-cache"
-        )
+        self.send_header("Cache-Control", "max-age=31536000, immutable" if lasting else "no-cache")
         super().end_headers()
 
     def log_message(self, *arguments):
         """Prints nothing."""
 
 
-def make_server(port: int, host: str = "127.0.0.1", page: Path = PAGE):
+def make_server(
+    port: int, host: str = "127.0.0.1", page: Path = PAGE, handler: type[Handler] = Handler
+) -> http.server.ThreadingHTTPServer:
     """Returns a server of the page, whose `serve_forever` answers.
 
     Args:
         port: 0 takes any that is free.
         host: the address to listen at.
         page: the folder.
+        handler: of requests.
 
     Raises:
         InputError: if it cannot listen there.
     """
-
-    def handler(*arguments):
-        return Handler(*arguments, directory=page)
-
     try:
-        return http.server.ThreadingHTTPServer((host, port), handler)
+        return http.server.ThreadingHTTPServer(
+            (host, port), functools.partial(handler, directory=page)
+        )
     except (OSError, OverflowError) as error:
         raise InputError(f"Cannot listen at {host}, port {port}: {error}") from None
 

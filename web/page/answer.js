@@ -78,7 +78,8 @@ export class Answer {
       if (!targetMask[row * targetWidth + column]) return true;
     }
     const { mask, width, height } = this.#source;
-    if (!mask || placeX < 0 || placeY < 0 || placeX > width - 1 || placeY > height - 1) return false;
+    if (!mask || placeX < 0 || placeY < 0 || placeX > width - 1 || placeY > height - 1)
+      return false;
     for (const row of [Math.floor(placeY), Math.ceil(placeY)]) {
       for (const column of [Math.floor(placeX), Math.ceil(placeX)]) {
         if (!mask[row * width + column]) return true;

@@ -177,8 +177,10 @@ function tellWhatRuns() {
   const { accelerator, threads, remark } = network;
   if (!accelerator) return;
   const many = threads === 1 ? "one thread" : `${threads} threads`;
-  const alone = threads === 1 && !self.crossOriginIsolated ? ", since the page is not isolated" : "";
-  const what = accelerator === "webgpu" ? "the GPU (WebGPU)" : `the CPU (WebAssembly, ${many}${alone})`;
+  const alone =
+    threads === 1 && !self.crossOriginIsolated ? ", since the page is not isolated" : "";
+  const what =
+    accelerator === "webgpu" ? "the GPU (WebGPU)" : `the CPU (WebAssembly, ${many}${alone})`;
   byId("runs-on").textContent = `${model.preset} runs on ${what}. ${remark}`;
 }
 

@@ -23,7 +23,8 @@ export async function takePicture(dialog) {
 
 /** Says in words why there is no picture. */
 export function cameraError(error) {
-  if (error.name === "NotAllowedError") return "The camera may not be used: allow it in the browser.";
+  if (error.name === "NotAllowedError")
+    return "The camera may not be used: allow it in the browser.";
   if (error.name === "NotFoundError") return "No camera was found.";
   return `The camera gives no picture: ${error.message || error.name}.`;
 }

@@ -110,7 +110,9 @@ export class Drawing {
       // The colour tells the place in the target: lines of one region should stay together.
       const hue = (330 * x) / right.width;
       const colour = `hsl(${hue} 100% ${60 - (25 * y) / right.height}%)`;
-      const start = [0, 1].map((axis) => (this.#places[2 * i + axis] + 0.5) * this.#scale[axis] * zoom);
+      const start = [0, 1].map(
+        (axis) => (this.#places[2 * i + axis] + 0.5) * this.#scale[axis] * zoom,
+      );
       return { colour, ends: [start, [offset + x + 0.5, y + 0.5]] };
     });
     context.globalAlpha = 0.5;

@@ -13,7 +13,8 @@ export function bestSpread(values, { width, height }, count) {
   const best = new Int32Array(columns * Math.ceil(height / side)).fill(-1);
   for (let i = 0; i < values.length; i++) {
     if (!(values[i] >= 0)) continue;
-    const cell = Math.floor(Math.floor(i / width) / side) * columns + Math.floor((i % width) / side);
+    const cell =
+      Math.floor(Math.floor(i / width) / side) * columns + Math.floor((i % width) / side);
     if (best[cell] < 0 || values[i] > values[best[cell]]) best[cell] = i;
   }
   // Where many are equally large, the rows further down must not be left out.

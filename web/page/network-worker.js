@@ -57,7 +57,10 @@ const functions = {
         inputs[role] = new litert.Tensor(image, [1, ...size, 3]);
       }
       outputs = await model.run("match", inputs);
-      const [flow, confidence] = await Promise.all([outputs.flow.data(), outputs.confidence.data()]);
+      const [flow, confidence] = await Promise.all([
+        outputs.flow.data(),
+        outputs.confidence.data(),
+      ]);
       const milliseconds = performance.now() - start;
       return new Moved({ flow, confidence, milliseconds }, [flow.buffer, confidence.buffer]);
     } finally {

@@ -124,7 +124,10 @@ export class Network {
     const times = { wasm: [], webgpu: [] };
     const answers = {};
     for (let i = 0; i < 3; i++) {
-      for (const [name, worker] of [["wasm", this.#worker], ["webgpu", candidate]]) {
+      for (const [name, worker] of [
+        ["wasm", this.#worker],
+        ["webgpu", candidate],
+      ]) {
         const copies = { source: pair.source.slice(), target: pair.target.slice(), size };
         answers[name] = await worker.remote.call("run", copies, transferred(copies));
         times[name].push(answers[name].milliseconds);
@@ -195,7 +198,9 @@ export function agreement(expected, received) {
   for (let i = 0; i < expected.confidence.length; i++) {
     confidence.push(Math.abs(expected.confidence[i] - received.confidence[i]));
     if (expected.confidence[i] < CERTAIN) continue;
-    const [dx, dy] = [0, 1].map((axis) => expected.flow[2 * i + axis] - received.flow[2 * i + axis]);
+    const [dx, dy] = [0, 1].map(
+      (axis) => expected.flow[2 * i + axis] - received.flow[2 * i + axis],
+    );
     flow.push(Math.hypot(dx, dy));
   }
   const [flowDifference, confidenceDifference] = [flow, confidence].map(most);

@@ -48,7 +48,9 @@ export class Picture {
     }
     if (width * height > LARGEST_AREA) {
       bitmap.close();
-      throw new InputError(`${name} has ${Math.round((width * height) / 1e6)} million px: too many.`);
+      throw new InputError(
+        `${name} has ${Math.round((width * height) / 1e6)} million px: too many.`,
+      );
     }
     try {
       return new Picture(bitmap, name, opaque);

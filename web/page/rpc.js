@@ -17,7 +17,8 @@ export class Remote {
       if ("progress" in data) return onProgress(data.progress);
       const { resolve, reject } = this.#pending.get(data.number);
       this.#pending.delete(data.number);
-      if ("error" in data) reject(Object.assign(new Error(data.error), { expected: data.expected }));
+      if ("error" in data)
+        reject(Object.assign(new Error(data.error), { expected: data.expected }));
       else resolve(data.value);
     };
     worker.onerror = (event) => {

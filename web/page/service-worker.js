@@ -54,7 +54,9 @@ function lasts({ pathname }) {
 
 async function kept(request) {
   const cache = await caches.open(CACHE);
-  return isolated((await cache.match(request, { ignoreVary: true })) ?? (await load(request, cache)));
+  return isolated(
+    (await cache.match(request, { ignoreVary: true })) ?? (await load(request, cache)),
+  );
 }
 
 async function fresh(request) {
@@ -75,7 +77,8 @@ async function load(request, cache) {
     if (!lasts(url)) url.search = "";
     try {
       await cache.put(url.href, response.clone());
-      if (url.pathname.endsWith("/built/models.json")) await forget(cache, await response.clone().json());
+      if (url.pathname.endsWith("/built/models.json"))
+        await forget(cache, await response.clone().json());
     } catch {
       // No space left: the page works all the same, with a network.
     }
@@ -96,7 +99,8 @@ async function forget(cache, { litert, models }) {
 }
 
 function isolated(response) {
-  if (response.status === 0 || response.headers.has("Cross-Origin-Embedder-Policy")) return response;
+  if (response.status === 0 || response.headers.has("Cross-Origin-Embedder-Policy"))
+    return response;
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(ISOLATION)) headers.set(name, value);
   const { status, statusText } = response;
