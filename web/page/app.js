@@ -15,6 +15,7 @@ const pixels = new Remote(new Worker("pixel-worker.js", { type: "module" }));
 const results = new Results(pixels);
 const slots = {};
 const filled = { source: false, target: false };
+let touched = false; // whether the user gave a picture
 let network = null;
 let model = null;
 let models = [];
@@ -23,11 +24,14 @@ let matched = 0;
 let matching = false;
 
 for (const role of ROLES) {
-  slots[role] = new Slot(byId(role), byId("camera"), (content, name) => open(role, content, name));
+  slots[role] = new Slot(byId(role), byId("camera"), (content, name) => {
+    touched = true;
+    return open(role, content, name);
+  });
 }
 byId("match").addEventListener("click", () => match());
 byId("swap").addEventListener("click", swap);
-byId("example").addEventListener("click", showExample);
+byId("example").addEventListener("click", () => showExample().catch(fail));
 byId("size").addEventListener("change", (event) => {
   model = models[event.target.value];
   match();
@@ -35,7 +39,10 @@ byId("size").addEventListener("change", (event) => {
 addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   const role = filled.source && !filled.target ? "target" : "source";
-  if (file) slots[role].fill(() => open(role, file, "pasted picture"));
+  if (file) {
+    touched = true;
+    slots[role].fill(() => open(role, file, "pasted picture"));
+  }
 });
 // Of a file that misses its place the browser would leave the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
@@ -60,8 +67,8 @@ async function begin() {
     say(`Loading LiteRT.js and the network, about ${megabytes} MB…`);
     // While it loads, pictures can be given; those that were are not replaced.
     const loading = network.load(model);
-    if (filled.source || filled.target) match();
-    else if (!navigator.connection?.saveData) await showExample();
+    if (touched) match();
+    else if (!navigator.connection?.saveData) await showExample(() => touched);
     await loading;
     if (!matching && !filled.source && !filled.target) say("Ready.");
   } catch (error) {
@@ -87,16 +94,16 @@ async function open(role, content, name) {
   return picture;
 }
 
-async function showExample() {
-  await Promise.all(
-    ROLES.map((role) =>
-      slots[role].fill(async () => {
-        const response = await fetch(`${built}/${role}.jpg`);
-        if (!response.ok) throw new Error("The example could not be loaded.");
-        return open(role, await response.blob(), "example");
-      }),
-    ),
+async function showExample(isUnwanted = () => false) {
+  const pair = await Promise.all(
+    ROLES.map(async (role) => {
+      const response = await fetch(`${built}/${role}.jpg`);
+      if (!response.ok) throw new Error("the example could not be loaded");
+      return response.blob();
+    }),
   );
+  if (isUnwanted()) return;
+  await Promise.all(ROLES.map((role, i) => slots[role].fill(() => open(role, pair[i], "example"))));
 }
 
 async function swap() {
