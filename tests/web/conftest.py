@@ -71,6 +71,9 @@ def pictures(tmp_path_factory):
     Image.open(PAIR / "source.jpg").resize((5472, 3648), Image.Resampling.BICUBIC).save(
         folder / "large.jpg", quality=90
     )
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter
+    target.crop((330, 200, 530, 350)).save(folder / "turned.jpg", exif=turned)
     (folder / "broken.jpg").write_bytes((PAIR / "source.jpg").read_bytes()[:300])
     source.crop((0, 0, 128, 10)).save(folder / "low.png")
     return folder
