@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := runs/demo
 
-.PHONY: setup demo test test-slow test-addons lint format
+.PHONY: setup demo test test-slow test-addons test-web web web-files lint format
 
 setup: $(READY)
 
@@ -44,6 +44,23 @@ test-addons:
 	.venv-addons/bin/pip install --quiet --requirement requirements-addons.txt
 	.venv-addons/bin/pip install --quiet --no-deps --ignore-requires-python --editable .
 	.venv-addons/bin/python -m pytest tests/addons
+
+# The page that matches in the browser; what it is served with is made and fetched once.
+WEB_MODELS ?= runs/web/pdcnet-lite-256x256.tflite
+
+web: web-files
+	$(BIN)/python -m web.serve --open
+
+web-files: setup $(WEB_MODELS)
+	$(BIN)/python -m web.prepare $(WEB_MODELS)
+
+runs/web/pdcnet-lite-%.tflite: tfdense/weights/pdcnet_lite.weights.h5 | setup
+	$(BIN)/python -m export.tflite pdcnet-lite -o $@ --size $(subst x, ,$*)
+
+# In headless Chromium. On Debian: apt install chromium
+test-web: web-files
+	$(BIN)/pip install --quiet --editable '.[web]'
+	$(BIN)/pytest -m browser tests/web
 
 lint: setup
 	$(BIN)/ruff format --check .

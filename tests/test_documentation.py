@@ -37,7 +37,17 @@ from tfdense.models.network import MatchingNetwork
 from tfdense.models.presets import PRESETS, Preset
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CHECKOUT = ("bench", "configs", "docs", "experiments", "export", "tests", "tfdense", "train.py")
+_CHECKOUT = (
+    "bench",
+    "configs",
+    "docs",
+    "experiments",
+    "export",
+    "tests",
+    "tfdense",
+    "train.py",
+    "web",
+)
 # Pages whose blocks are run, and further ones of which only links and names are checked.
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
 _FURTHER = sorted(path for name in _CHECKOUT for path in (_ROOT / name).rglob("README.md"))
@@ -65,6 +75,7 @@ _SMALL = (
 )
 _WAYS = (
     Way(r"make [\w-]+", checked_only="makes an environment of its own"),
+    Way(r"make web WEB_MODELS=.*", checked_only="serves until it is interrupted"),
     Way(r"pip install \.\S*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
     Way(r"python train\.py( --config configs/default\.yaml)?", more=f"--steps 1 {_SMALL}"),
