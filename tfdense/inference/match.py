@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,9 @@ from tfdense.errors import InputError
 from tfdense.inference.checks import camera_matrix, key_points
 from tfdense.inference.keypoints import KeypointMatches, match_keypoints
 from tfdense.inference.saving import save_match
-from tfdense.inference.spreading import best_spread
+from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
 from tfdense.masking import is_masked
-
-# A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
-# component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
-DEFAULT_THRESHOLD = 0.1
 
 # Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
 _FITTED_MATCHES = 5000
@@ -182,6 +179,17 @@ class Match:
         accepted = self._accepted(threshold, cycle)
         return match_keypoints(self.flow, self.confidence, accepted, source, target, distance)
 
+    def to_opencv(self, n: int | None = None, threshold: float = DEFAULT_THRESHOLD, **checks):
+        """Selects single matches, as `matches` does, in OpenCV's classes.
+
+        Returns:
+            `cv2.KeyPoint` of the source, of the target, and the `cv2.DMatch` between them, lists
+            of one length each; see `tfdense.formats.opencv.as_opencv`.
+        """
+        from tfdense.formats.opencv import as_opencv
+
+        return as_opencv(self.matches(n, threshold, **checks), self.radius)
+
     def homography(
         self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
     ) -> Homography | None:
@@ -275,6 +283,7 @@ class Match:
         folder: str | Path,
         threshold: float = DEFAULT_THRESHOLD,
         cycle: float | None = None,
+        formats: Iterable[str] = (),
     ) -> list[Path]:
         """Writes the flow, the confidence and pictures of them.
 
@@ -293,15 +302,17 @@ class Match:
             threshold: the least confidence of what the pictures show as matched.
             cycle: the largest `cycle_error` of that, beyond which the pictures show a confidence
                 of 0; None does not check it.
+            formats: further forms to write, names of `tfdense.formats.FORMATS`.
 
         Returns:
             The paths of the files.
 
         Raises:
             OutputError: if the files cannot be written.
-            InputError: if the check needs the match of the other direction and there is none.
+            InputError: if the check needs the match of the other direction and there is none, or
+                there is no such form.
         """
-        return save_match(self, folder, threshold, cycle)
+        return save_match(self, folder, threshold, cycle, formats)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
     """
     if len(matches.source) < 4:
         return None
-    matrix, mask = cv2.findHomography(matches.source, matches.target, _usac(distance))
+    matrix, mask = cv2.findHomography(matches.source, matches.target, usac(distance))
     if matrix is None or np.count_nonzero(mask) < 4:
         return None
     inliers = matches.select(mask.ravel().astype(bool))
@@ -123,7 +123,7 @@ def fit_pose(
     distance /= np.mean([np.diag(camera)[:2] for camera in cameras])
     undistorted = np.zeros(4)
     essential, mask = cv2.findEssentialMat(
-        source[:, :2], target[:, :2], *[np.eye(3)] * 2, *[undistorted] * 2, _usac(distance)
+        source[:, :2], target[:, :2], *[np.eye(3)] * 2, *[undistorted] * 2, usac(distance)
     )
     if essential is None or essential.shape != (3, 3):
         return None
@@ -144,7 +144,7 @@ def fit_pose(
     fitted = in_view(pose)
     pose = _refine_pose(*pose, source[fitted], target[fitted], matches.confidence[fitted])
     # Of a distant scene not even the sign of the translation was known before.
-    pose = before_most(_essential(*pose))
+    pose = before_most(essential_matrix(*pose))
     inliers = matches.select(in_view(pose))
     return Pose(*pose, inliers) if len(inliers.source) >= 5 else None
 
@@ -168,7 +168,8 @@ def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, 
     return places, denominator
 
 
-def _usac(distance: float) -> cv2.UsacParams:
+def usac(distance: float) -> cv2.UsacParams:
+    """Returns how OpenCV seeks a geometry; `distance` is the largest of an inlier."""
     params = cv2.UsacParams()
     params.threshold = distance
     params.confidence = 0.99999
@@ -297,14 +298,15 @@ def _perpendicular(direction: np.ndarray) -> np.ndarray:
     return np.linalg.svd(direction[None])[2][1:]
 
 
-def _essential(rotation, translation) -> np.ndarray:
+def essential_matrix(rotation, translation) -> np.ndarray:
+    """Returns E of ``target.T @ E @ source == 0`` with rays (x, y, 1), [3, 3]."""
     x, y, z = translation
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
 
 
 def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
     """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
-    essential = _essential(rotation, translation)
+    essential = essential_matrix(rotation, translation)
     lines, back = source @ essential.T, target @ essential
     slope = (lines[:, :2] ** 2).sum(axis=-1) + (back[:, :2] ** 2).sum(axis=-1)
     return (target * lines).sum(axis=-1) / np.sqrt(slope)
