@@ -148,10 +148,17 @@ def test_mistakes(match, tmp_path):
         formats.save(match, tmp_path, ["npz", "tiff"])
     assert not [*tmp_path.iterdir()]
     with formats.open("flo", tmp_path) as writer:
-        with pytest.raises(InputError, match="Expected names of both images"):
+        with pytest.raises(InputError, match="Expected names of two images"):
             writer.add("", "b", match)
         with pytest.raises(OutputError, match="File name too long"):
             writer.add("a" * 300, "b", match)
+    for name in ("hloc", "colmap"):
+        for names in (("", "b"), ("a", ""), ("a", "a")):
+            with (
+                formats.open(name, tmp_path / name) as writer,
+                pytest.raises(InputError, match="Expected names of two images"),
+            ):
+                writer.add(*names, match)
     (tmp_path / "file").write_text("")
     for name in formats.FORMATS:
         with pytest.raises(OutputError, match="Cannot write to"):

@@ -21,6 +21,7 @@ from tfdense.formats.shared_keypoints import (
     CELL,
     POINTS,
     SharedKeypoints,
+    check_names,
     lattice_matches,
     one_to_one,
 )
@@ -105,6 +106,7 @@ class ColmapWriter:
 
     def add(self, source: str, target: str, match) -> list[Path]:
         """Adds one pair. Images get numbers in the order in which they first come."""
+        check_names(source, target)
         if self.has(source, target):
             raise InputError(f"{self._path} holds {source}, {target} already.")
         found = lattice_matches(match, self._threshold, self._cycle, self._points)

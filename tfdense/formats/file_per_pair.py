@@ -55,6 +55,6 @@ class FilePerPair:
 
     def _path(self, source: str, target: str) -> Path:
         if not source or not target:
-            raise InputError("Expected names of both images. Received an empty one.")
+            raise InputError(f"Expected names of two images. Received: {source!r} and {target!r}")
         names = (name.translate(_ESCAPED) for name in (source, target))
         return self._folder / f"{'+'.join(names)}{self._ending}"

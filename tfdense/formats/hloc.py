@@ -20,6 +20,7 @@ from tfdense.formats.shared_keypoints import (
     CELL,
     POINTS,
     SharedKeypoints,
+    check_names,
     lattice_matches,
     one_to_one,
 )
@@ -59,6 +60,7 @@ class HlocWriter:
 
     def add(self, source: str, target: str, match) -> list[Path]:
         """Adds one pair."""
+        check_names(source, target)
         if self.has(source, target):
             raise InputError(f"{self._matches} holds {source}, {target} already.")
         found = lattice_matches(match, self._threshold, self._cycle, self._points)

@@ -16,9 +16,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tfdense.errors import InputError
+
 POINTS = 4000
 CELL = 1.0
 """Pixels of the lattice in each target, about; and side of a cell, in px."""
+
+
+def check_names(source: str, target: str) -> None:
+    """Refuses names of a pair that do not tell two images apart.
+
+    Raises:
+        InputError: if one is empty or not UTF-8, or both are equal.
+    """
+    readable = all(name and name.isprintable() for name in (source, target))
+    if not readable or source == target:
+        raise InputError(f"Expected names of two images. Received: {source!a} and {target!a}")
 
 
 class SharedKeypoints:

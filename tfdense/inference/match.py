@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.inference.checks import camera_matrix, key_points
+from tfdense.inference.checks import camera_matrix, key_points, lens_distortion
 from tfdense.inference.keypoints import KeypointMatches, match_keypoints
 from tfdense.inference.saving import save_match
 from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
@@ -221,6 +221,8 @@ class Match:
         K_target,
         threshold: float = DEFAULT_THRESHOLD,
         distance: float | None = None,
+        distortion_source=None,
+        distortion_target=None,
     ) -> Pose | None:
         """Finds how the camera moved between the images, from the essential matrix.
 
@@ -232,17 +234,25 @@ class Match:
             threshold: the least confidence of a match.
             distance: the largest of an inlier from its epipolar line, in px; None takes the radius
                 of the confidence.
+            distortion_source, distortion_target: the lenses' coefficients in OpenCV's order
+                (k1, k2, p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4[, tx, ty]]]]); None is a lens
+                without distortion.
 
         Returns:
             The pose and the matches that agree with it. None if fewer than five matches are
             confident, or no pose fits five of them.
 
         Raises:
-            InputError: if a matrix is not that of a camera, or the distance is not positive.
+            InputError: if a matrix is not that of a camera, the distance is not positive, or there
+                are not as many coefficients.
         """
         cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
+        distortions = (
+            lens_distortion("distortion_source", distortion_source),
+            lens_distortion("distortion_target", distortion_target),
+        )
         distance = self._distance(distance, self.radius)
-        return fit_pose(self._spread_matches(threshold), *cameras, distance)
+        return fit_pose(self._spread_matches(threshold), *cameras, distance, distortions)
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""
@@ -284,6 +294,7 @@ class Match:
         threshold: float = DEFAULT_THRESHOLD,
         cycle: float | None = None,
         formats: Iterable[str] = (),
+        names: tuple[str, str] = ("source", "target"),
     ) -> list[Path]:
         """Writes the flow, the confidence and pictures of them.
 
@@ -302,7 +313,8 @@ class Match:
             threshold: the least confidence of what the pictures show as matched.
             cycle: the largest `cycle_error` of that, beyond which the pictures show a confidence
                 of 0; None does not check it.
-            formats: further forms to write, names of `tfdense.formats.FORMATS`.
+            formats: further forms to write, of `tfdense.formats.FORMATS`.
+            names: of the images, for the forms that hold them.
 
         Returns:
             The paths of the files.
@@ -312,7 +324,7 @@ class Match:
             InputError: if the check needs the match of the other direction and there is none, or
                 there is no such form.
         """
-        return save_match(self, folder, threshold, cycle, formats)
+        return save_match(self, folder, threshold, cycle, formats, names)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -41,15 +41,16 @@ def save_match(
     folder: str | Path,
     threshold: float,
     cycle: float | None,
-    names: Iterable[str] = (),
+    forms: Iterable[str] = (),
+    images: tuple[str, str] = ("source", "target"),
 ) -> list[Path]:
     """Writes a match; see `tfdense.inference.match.Match.save`."""
     folder = Path(folder)
-    names = [*dict.fromkeys((*_ARRAYS, *names))]
-    files = (*formats.files(names), *_PICTURES)
+    forms = [*dict.fromkeys((*_ARRAYS, *forms))]
+    files = (*formats.files(forms), *_PICTURES)
     pictures = _pictures(match, threshold, cycle)
     with replacing_in(folder) as temporary:
-        formats.write(match, temporary, names, threshold=threshold, cycle=cycle)
+        formats.write(match, temporary, forms, *images, threshold, cycle)
         for name, picture in zip(_PICTURES, pictures, strict=True):
             (temporary / name).write_bytes(encode_image(name, picture))
     return [folder / name for name in files]

@@ -14,6 +14,7 @@ import numpy as np
 _MAXIMUM_ITERATIONS = 3000
 _REFINEMENTS = 3
 _MOST_STEPS, _TINY_STEP = 20, 1e-7
+_MOST_UNDISTORTIONS = 100
 
 
 class Matches(NamedTuple):
@@ -96,7 +97,11 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
 
 
 def fit_pose(
-    matches: Matches, camera_source: np.ndarray, camera_target: np.ndarray, distance: float
+    matches: Matches,
+    camera_source: np.ndarray,
+    camera_target: np.ndarray,
+    distance: float,
+    distortions: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> Pose | None:
     """Finds the relative pose that most matches agree with, from the essential matrix.
 
@@ -109,6 +114,8 @@ def fit_pose(
         matches: at least five of them are needed.
         camera_source, camera_target: the intrinsic matrices, [3, 3].
         distance: the largest of an inlier from its epipolar line, in px.
+        distortions: of the source's lens and the target's, coefficients in OpenCV's order; None is
+            a lens without.
 
     Returns:
         The pose; None if there are too few matches or none is found.
@@ -116,9 +123,7 @@ def fit_pose(
     if len(matches.source) < 5:
         return None
     cameras = camera_source, camera_target
-    source, target = (
-        _rays(points, camera) for points, camera in zip(matches[:2], cameras, strict=True)
-    )
+    source, target = map(_rays, matches[:2], cameras, distortions)
     # In the unit of the rays, the focal length.
     distance /= np.mean([np.diag(camera)[:2] for camera in cameras])
     undistorted = np.zeros(4)
@@ -221,9 +226,19 @@ def _normalisation(points: np.ndarray) -> np.ndarray:
     return np.array([[scale, 0, -scale * centre[0]], [0, scale, -scale * centre[1]], [0, 0, 1.0]])
 
 
-def _rays(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+def _rays(points: np.ndarray, camera: np.ndarray, distortion: np.ndarray | None) -> np.ndarray:
     """Returns the rays (x, y, 1) in a camera's coordinates of its pixels, float64 [count, 3]."""
-    return np.linalg.solve(camera, np.column_stack([points, np.ones(len(points))]).T).T
+    if distortion is None:
+        return np.linalg.solve(camera, np.column_stack([points, np.ones(len(points))]).T).T
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _MOST_UNDISTORTIONS, 1e-9)
+    # OpenCV knows no skew: the rays before the lens, as if of a camera of focal length 1.
+    bent = _rays(points, camera, None)[:, None, :2]
+    # Its version 4 stops after five steps but under this name.
+    if hasattr(cv2, "undistortPointsIter"):
+        straight = cv2.undistortPointsIter(bent, np.eye(3), distortion, None, None, until)
+    else:
+        straight = cv2.undistortPoints(bent, np.eye(3), distortion, criteria=until)
+    return np.column_stack([straight[:, 0], np.ones(len(points))])
 
 
 def _is_before(rotation, translation, source, target) -> np.ndarray:

@@ -58,3 +58,47 @@ def fit_fundamental(matches: Matches, distance: float) -> Epipolar | None:
     if matrix is None or matrix.shape != (3, 3) or np.count_nonzero(mask) < _LEAST:
         return None
     return Epipolar(matrix, matches.select(mask.ravel().astype(bool)))
+
+
+def fit_shared_focal(matches, sizes, distance, start="f"):
+    frames = [_Frame(size) for size in sizes]
+    points = [frame.centred(values) for frame, values in zip(frames, matches[:2], strict=True)]
+    scale = np.mean([frame.scale for frame in frames])
+    if start == "f":
+        found = fit_fundamental(
+            Matches(*map(np.float32, points), matches.confidence), distance / scale
+        )
+        if found is None:
+            return None
+        agree = None
+        costs = [
+            _inequality(np.diag([f, f, 1]) @ found.matrix @ np.diag([f, f, 1]))
+            for f in _FOCAL_LENGTHS
+        ]
+        focal = _FOCAL_LENGTHS[np.argmin(costs)]
+    else:
+        import poselib
+
+        pair, info = poselib.estimate_shared_focal_relative_pose(
+            points[0] * 1000,
+            points[1] * 1000,
+            np.zeros(2),
+            {"max_epipolar_error": 1000 * distance / scale, "seed": 0, "max_iterations": 10000},
+            {},
+        )
+        focal = pair.camera1.focal() / 1000
+    return focal
+
+
+def _inequality(essential):
+    first, second, _ = np.linalg.svd(essential)[1]
+    return 1 - second / first
+
+
+class _Frame:
+    def __init__(self, size):
+        self.scale = max(size)
+        self.centre = (np.array(size) - 1) / 2
+
+    def centred(self, points):
+        return (np.float64(points) - self.centre) / self.scale
