@@ -4,6 +4,7 @@ import csv
 import dataclasses
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from tfdense import formats
 from tfdense.errors import InputError, OutputError
 from tfdense.evaluation.truth_files import read_flow_file, read_kitti_flow
 from tfdense.formats.kitti import encode
+from tfdense.inference.command import _names
 
 
 @pytest.fixture
@@ -107,6 +109,32 @@ def test_opencv_draws_and_uses_them(match):
     np.testing.assert_allclose([1 - each.distance for each in found], best.confidence, atol=1e-6)
     picture = cv2.drawMatches(match.source, source, match.target, target, found, None)
     assert picture.shape == (96, 256, 3) and picture.std() > 20
+
+
+def test_a_match_saves_further_forms(match, tmp_path):
+    paths = match.save(tmp_path, formats=["hloc", "flo"], names=("a/b.jpg", "c.jpg"))
+    assert [path.name for path in paths][:4] == [
+        "match.npz",
+        "flow.flo",
+        "features.h5",
+        "matches.h5",
+    ]
+    assert {*paths} == {*tmp_path.iterdir()}
+    with h5py.File(tmp_path / "features.h5", "r") as file:
+        assert {*file} == {"a", "c.jpg"} and {*file["a"]} == {"b.jpg"}
+
+
+def test_what_the_command_calls_the_images():
+    assert _names("x/a.jpg", "y/b.jpg") == ("a.jpg", "b.jpg")
+    assert _names("x/a.jpg", "y/a.jpg") == ("source/a.jpg", "target/a.jpg")
+    assert _names("-", "caf\udce9") == ("-", "caf\\udce9")
+
+
+def test_a_match_finds_its_own_camera(views):
+    found = views.match(0, 3, noise=0.1).self_calibrate()
+    np.testing.assert_allclose(found.K_source, views.camera, rtol=0.05, atol=1e-9)
+    rotation = views.rotations[3] @ views.rotations[0].T
+    assert np.linalg.norm(found.pose.rotation - rotation) < 0.05
 
 
 def test_a_file_for_each_pair(match, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from tfdense.inference.saving import save_match
 from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
 from tfdense.masking import is_masked
+
+if TYPE_CHECKING:
+    from tfdense.inference.uncalibrated import SelfCalibration
 
 # Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
 _FITTED_MATCHES = 5000
@@ -253,6 +257,31 @@ class Match:
         )
         distance = self._distance(distance, self.radius)
         return fit_pose(self._spread_matches(threshold), *cameras, distance, distortions)
+
+    def self_calibrate(
+        self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
+    ) -> "SelfCalibration | None":
+        """Finds how the camera moved between the images, and its focal length.
+
+        Both images must be by one camera with square pixels, hardly any distortion and its
+        principal point in the middle; see `tfdense.inference.uncalibrated` for what cannot tell
+        the focal length.
+
+        Args:
+            threshold, distance: as of `pose`.
+
+        Returns:
+            The intrinsic matrices and the pose. None if fewer than eight matches are confident, or
+            no pose fits them.
+
+        Raises:
+            InputError: if the distance is not positive.
+        """
+        from tfdense.inference.uncalibrated import fit_shared_focal
+
+        sizes = tuple(image.shape[1::-1] for image in (self.source, self.target))
+        distance = self._distance(distance, self.radius)
+        return fit_shared_focal(self._spread_matches(threshold), sizes, distance)
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""

@@ -279,9 +279,9 @@ def _refine_pose(rotation, translation, source, target, weights) -> tuple[np.nda
     weights = np.sqrt(weights)
 
     def residuals(rotation, translation):
-        return weights * _epipolar_distance(rotation, translation, source, target)
+        return weights * epipolar_distance(rotation, translation, source, target)
 
-    starts = translation, *_perpendicular(translation)
+    starts = translation, *perpendicular(translation)
     poses = (_descend(residuals, rotation, start) for start in starts)
     return min(poses, key=lambda pose: np.square(residuals(*pose)).sum())
 
@@ -291,7 +291,7 @@ def _descend(residuals, rotation, translation) -> tuple[np.ndarray, np.ndarray]:
     difference = 1e-6
     for _ in range(_MOST_STEPS):
         # Three rotate, two turn the direction of the translation.
-        turn = _perpendicular(translation)
+        turn = perpendicular(translation)
 
         def moved(step, rotation=rotation, translation=translation, turn=turn):
             direction = translation + step[3:] @ turn
@@ -308,7 +308,7 @@ def _descend(residuals, rotation, translation) -> tuple[np.ndarray, np.ndarray]:
     return rotation, translation
 
 
-def _perpendicular(direction: np.ndarray) -> np.ndarray:
+def perpendicular(direction: np.ndarray) -> np.ndarray:
     """Returns two directions at right angles to one and to each other, [2, 3]."""
     return np.linalg.svd(direction[None])[2][1:]
 
@@ -319,7 +319,7 @@ def essential_matrix(rotation, translation) -> np.ndarray:
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
 
 
-def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
+def epipolar_distance(rotation, translation, source, target) -> np.ndarray:
     """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
     essential = essential_matrix(rotation, translation)
     lines, back = source @ essential.T, target @ essential
