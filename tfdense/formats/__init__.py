@@ -164,7 +164,7 @@ def write(
     for form in (FORMATS[name] for name in names):
         writer = form.load()
         if isinstance(writer, type):
-            with writer(folder, threshold, cycle) as pairs:
+            with writer(folder, threshold=threshold, cycle=cycle) as pairs:
                 pairs.add(source, target, match)
         else:
             (file,) = form.files

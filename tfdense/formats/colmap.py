@@ -17,16 +17,8 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.files import check_folder, making, reporting
 from tfdense.formats.colmap_geometry import Geometry, pinhole, two_view_geometry, unknown_camera
-from tfdense.formats.shared_keypoints import (
-    CELL,
-    POINTS,
-    SharedKeypoints,
-    check_names,
-    lattice_matches,
-    one_to_one,
-)
+from tfdense.formats.shared_keypoints import Selection, SharedKeypoints, check_names, one_to_one
 from tfdense.inference.checks import camera_matrix
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
 
 DATABASE = "database.db"
 CORNER = 0.5
@@ -65,13 +57,11 @@ class ColmapWriter:
     Args:
         folder: of `database.db`; it is made if it does not exist. A database that this class began
             is added to, unless COLMAP has opened it since.
-        threshold, cycle: see `Match.matches`.
-        points: of the lattice in each target, about, see `tfdense.formats.shared_keypoints`.
-        cell: in which two places are one key point, in px.
         cameras: intrinsic matrices [3, 3] by the names of images. Of others COLMAP finds focal
             length and radial distortion, beginning with 1.2 times the longer side, as it does.
         one_camera: whether the images of one size, as far as `cameras` does not name them, come
             from one camera.
+        **selection: see `tfdense.formats.shared_keypoints.Selection`.
 
     Raises:
         InputError: if a matrix is not that of a camera, or its axes are not at right angles; or the
@@ -82,17 +72,14 @@ class ColmapWriter:
     def __init__(
         self,
         folder: str | Path,
-        threshold: float = DEFAULT_THRESHOLD,
-        cycle: float | None = None,
-        points: int = POINTS,
-        cell: float = CELL,
         cameras: Mapping[str, np.ndarray] | None = None,
         one_camera: bool = False,
+        **selection,
     ):
+        self._selection = Selection(**selection)
         self._cameras = {name: _camera(name, matrix) for name, matrix in (cameras or {}).items()}
         check_folder(folder)
         self._path = Path(folder, DATABASE)
-        self._threshold, self._cycle, self._points, self._cell = threshold, cycle, points, cell
         self._one_camera = one_camera
         self._keypoints: dict[int, SharedKeypoints] = {}
         with making(folder), reporting(self._path, sqlite3.Error):
@@ -109,7 +96,7 @@ class ColmapWriter:
         check_names(source, target)
         if self.has(source, target):
             raise InputError(f"{self._path} holds {source}, {target} already.")
-        found = lattice_matches(match, self._threshold, self._cycle, self._points)
+        found = self._selection.matches(match)
         with self._transaction():
             numbers = self._image(source, match.source), self._image(target, match.target)
             names = source, target
@@ -207,7 +194,7 @@ class ColmapWriter:
         """Returns the key points of an image."""
         if number not in self._keypoints:
             points = self._read_keypoints(number) - CORNER
-            self._keypoints[number] = SharedKeypoints(points, self._cell)
+            self._keypoints[number] = SharedKeypoints(points, self._selection.cell)
         return self._keypoints[number]
 
     def _read_keypoints(self, number: int) -> np.ndarray:

@@ -16,15 +16,7 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.files import check_folder, making, reporting
-from tfdense.formats.shared_keypoints import (
-    CELL,
-    POINTS,
-    SharedKeypoints,
-    check_names,
-    lattice_matches,
-    one_to_one,
-)
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
+from tfdense.formats.shared_keypoints import Selection, SharedKeypoints, check_names, one_to_one
 
 FEATURES, MATCHES = "features.h5", "matches.h5"
 
@@ -37,25 +29,16 @@ class HlocWriter:
 
     Args:
         folder: of the files; it is made if it does not exist. Those that are there are added to.
-        threshold, cycle: see `Match.matches`.
-        points: of the lattice in each target, about, see `tfdense.formats.shared_keypoints`.
-        cell: in which two places are one key point, in px.
+        **selection: see `tfdense.formats.shared_keypoints.Selection`.
 
     Raises:
         OutputError: if the folder cannot be written to.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        threshold: float = DEFAULT_THRESHOLD,
-        cycle: float | None = None,
-        points: int = POINTS,
-        cell: float = CELL,
-    ):
+    def __init__(self, folder: str | Path, **selection):
+        self._selection = Selection(**selection)
         check_folder(folder)
         self._features, self._matches = (Path(folder, name) for name in (FEATURES, MATCHES))
-        self._threshold, self._cycle, self._points, self._cell = threshold, cycle, points, cell
         self._keypoints: dict[str, SharedKeypoints] = {}
 
     def add(self, source: str, target: str, match) -> list[Path]:
@@ -63,7 +46,7 @@ class HlocWriter:
         check_names(source, target)
         if self.has(source, target):
             raise InputError(f"{self._matches} holds {source}, {target} already.")
-        found = lattice_matches(match, self._threshold, self._cycle, self._points)
+        found = self._selection.matches(match)
         try:
             self._write(source, target, match, found)
         except BaseException:
@@ -119,7 +102,7 @@ class HlocWriter:
                 f"Received: {'x'.join(map(str, size))} px"
             )
         if name not in self._keypoints:
-            self._keypoints[name] = SharedKeypoints(group["keypoints"][:], self._cell)
+            self._keypoints[name] = SharedKeypoints(group["keypoints"][:], self._selection.cell)
         return self._keypoints[name]
 
 

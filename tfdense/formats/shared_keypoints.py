@@ -17,10 +17,46 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfdense.errors import InputError
+from tfdense.inference.spreading import DEFAULT_THRESHOLD
 
-POINTS = 4000
-CELL = 1.0
-"""Pixels of the lattice in each target, about; and side of a cell, in px."""
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which matches of a pair are written.
+
+    Attributes:
+        threshold, cycle: of what counts as matched, see `Match.matches`.
+        points: of the lattice in each target, about.
+        cell: side of the cells in which two places are one key point, in px.
+    """
+
+    threshold: float = DEFAULT_THRESHOLD
+    cycle: float | None = None
+    points: int = 4000
+    cell: float = 1.0
+
+    def matches(self, match):
+        """Selects the matches of the pixels of the lattice, the most confident first.
+
+        Args:
+            match: see `tfdense.inference.match.Match`. If it was made both ways, the source's
+                lattice is matched, too.
+
+        Returns:
+            `tfdense.inference.two_view.Matches`.
+        """
+        found = self._on_lattice(match)
+        if match.reverse is None:
+            return found
+        more = self._on_lattice(dataclasses.replace(match.reverse, reverse=match)).swap()
+        both = type(found)(*(np.concatenate(parts) for parts in zip(found, more, strict=True)))
+        return both.select(np.argsort(-both.confidence, kind="stable"))
+
+    def _on_lattice(self, match):
+        height, width = match.confidence.shape
+        spacing = max(1, round((height * width / self.points) ** 0.5))
+        found = match.matches(threshold=self.threshold, cycle=self.cycle)
+        return found.select((found.target % spacing == spacing // 2).all(axis=-1))
 
 
 def check_names(source: str, target: str) -> None:
@@ -45,7 +81,7 @@ class SharedKeypoints:
         cell: side of a cell, in px.
     """
 
-    def __init__(self, points: np.ndarray | None = None, cell: float = CELL):
+    def __init__(self, points: np.ndarray | None = None, cell: float = 1.0):
         self._cell = cell
         self._numbers = {}
         self.count = 0
@@ -77,39 +113,11 @@ class SharedKeypoints:
         return np.array(numbers, int), np.array(made, int)
 
 
-def lattice_matches(match, threshold: float, cycle: float | None, points: int):
-    """Selects the matches of the pixels of a lattice, the most confident first.
-
-    Args:
-        match: see `tfdense.inference.match.Match`. If it was made both ways, the source's lattice
-            is matched, too.
-        threshold, cycle: see `Match.matches`.
-        points: of the lattice, about.
-
-    Returns:
-        `tfdense.inference.two_view.Matches`.
-    """
-    found = _on_lattice(match, threshold, cycle, points)
-    if match.reverse is None:
-        return found
-    back = dataclasses.replace(match.reverse, reverse=match)
-    more = _on_lattice(back, threshold, cycle, points).swap()
-    both = type(found)(*(np.concatenate(parts) for parts in zip(found, more, strict=True)))
-    return both.select(np.argsort(-both.confidence, kind="stable"))
-
-
 def one_to_one(matches, source: SharedKeypoints, target: SharedKeypoints):
     """Leaves of some matches, sorted by confidence, the first of each key point of both images."""
     return matches.select(
         _is_first(source.cells(matches.source)) & _is_first(target.cells(matches.target))
     )
-
-
-def _on_lattice(match, threshold: float, cycle: float | None, points: int):
-    height, width = match.confidence.shape
-    spacing = max(1, round((height * width / points) ** 0.5))
-    found = match.matches(threshold=threshold, cycle=cycle)
-    return found.select((found.target % spacing == spacing // 2).all(axis=-1))
 
 
 def _is_first(keys: Iterable[tuple]) -> np.ndarray:
