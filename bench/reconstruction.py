@@ -1,16 +1,16 @@
 """Measures poses from dense matches: python -m bench.reconstruction DIR
 
-DIR holds the views of a scene, each with the .camera.txt of Strecha's data: three rows of K, three
-of the rotation to the world, one of the centre. Each view is matched with the three that follow, both
-ways. COLMAP (pycolmap) makes a model of what the form `colmap` holds, with cameras that it is told
-and with one that it has to find; and each pair alone gives a pose, with and without its camera.
+DIR holds the views of a scene, each with the .camera.txt of Strecha's data: three rows of K,
+three of the rotation to the world, one of the centre. Each view is matched, both ways, with the
+three that follow. COLMAP (pycolmap) makes a model of what the form `colmap` holds, with cameras
+that it is told and with one that it has to find; and each pair alone gives a pose, with and without
+its camera.
 """
 
 import argparse
 import itertools
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,26 @@ class View(NamedTuple):
     camera: np.ndarray
     rotation: np.ndarray
     centre: np.ndarray
+
+
+class Model(NamedTuple):
+    """What COLMAP made, and its errors over all pairs of its views, in degrees."""
+
+    registered: int
+    points: int
+    track_length: float
+    reprojection: float
+    rotations: np.ndarray
+    directions: np.ndarray
+    focal: float
+
+    def __str__(self):
+        return (
+            f"{self.registered} views, {self.points} points seen by {self.track_length:.1f}, "
+            f"reprojection {self.reprojection:.2f} px, rotation {np.median(self.rotations):.2f} "
+            f"(at most {self.rotations.max():.2f}), direction {np.median(self.directions):.2f} "
+            f"(at most {self.directions.max():.2f}) degrees, focal length {self.focal:.1f} px"
+        )
 
 
 def read_views(folder: Path) -> dict[str, View]:
@@ -65,8 +85,8 @@ def pose_error(source: View, target: View, rotation, translation) -> tuple[float
     return tuple(np.degrees(np.arccos(np.clip([turn, cosine], -1, 1))))
 
 
-def model_of(views: dict[str, View], matches: dict, known: bool, **options) -> str:
-    """Has COLMAP make a model, and compares it with the true cameras."""
+def model_of(views: dict[str, View], matches: dict, known: bool, **options) -> Model | None:
+    """Has COLMAP make a model, and compares it with the true cameras; None if it makes none."""
     import pycolmap
 
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR
@@ -80,13 +100,11 @@ def model_of(views: dict[str, View], matches: dict, known: bool, **options) -> s
         settings = pycolmap.IncrementalPipelineOptions(extract_colors=False)
         if known:
             settings.ba_refine_focal_length = settings.ba_refine_extra_params = False
-        start = time.perf_counter()
         models = pycolmap.incremental_mapping(
             Path(folder, "database.db"), folder, Path(folder, "model"), settings
         )
-        seconds = time.perf_counter() - start
     if not models:
-        return "no model"
+        return None
     model = max(models.values(), key=lambda model: model.num_reg_images())
     poses = {image.name: image.cam_from_world() for image in model.images.values()}
     errors = []
@@ -95,14 +113,13 @@ def model_of(views: dict[str, View], matches: dict, known: bool, **options) -> s
         errors.append(
             pose_error(views[first], views[second], pose.rotation.matrix(), pose.translation)
         )
-    turns, directions = np.transpose(errors)
-    focal = next(iter(model.cameras.values())).params[0]
-    return (
-        f"{len(poses)} of {len(views)} views, {model.num_points3D()} points seen by "
-        f"{model.compute_mean_track_length():.1f}, reprojection "
-        f"{model.compute_mean_reprojection_error():.2f} px, rotation {np.median(turns):.2f} "
-        f"(at most {turns.max():.2f}), direction {np.median(directions):.2f} "
-        f"(at most {directions.max():.2f}) degrees, focal length {focal:.1f} px, {seconds:.0f} s"
+    return Model(
+        len(poses),
+        model.num_points3D(),
+        model.compute_mean_track_length(),
+        model.compute_mean_reprojection_error(),
+        *np.transpose(errors),
+        next(iter(model.cameras.values())).params[0],
     )
 
 
