@@ -1,9 +1,9 @@
 """Geometry of two views whose cameras are not known: fundamental matrix, and one focal length.
 
 With square pixels, no skew and the principal point in the middle of the images, two views by the
-same camera tell its focal length. They do not if the camera only turned, or if both look at one
-point from the same distance, and say little where that is nearly so (Hartley & Zisserman 2004,
-section 19.3; Sturm 2001).
+same camera tell its focal length. They do not if the camera only turned, or did not turn, or if it
+looks at one point from the same distance, and say little where that is nearly so (Hartley &
+Zisserman 2004, section 19.3; Sturm 2001).
 """
 
 from typing import NamedTuple
