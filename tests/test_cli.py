@@ -55,7 +55,7 @@ def test_version(capsys):
     [
         ("match", "Match two images; write flow"),
         ("train", "Train a network on photos."),
-        ("export", "Write a SavedModel, a .tflite file or a training bundle."),
+        ("export", "Write a SavedModel, a .tflite or .onnx file or a training bundle."),
         ("convert", "Convert the weights of the published PDC-Net networks."),
     ],
 )

@@ -81,7 +81,7 @@ _WAYS = (
     Way(r"python train\.py( --config configs/default\.yaml)?", more=f"--steps 1 {_SMALL}"),
     Way(r"python train\.py --data .*", {"DIR": "photos", "steps=50000": "steps=1"}, _SMALL),
     Way(r"python train\.py --resume runs/default", more="--steps 2"),
-    Way(r"python -m export\.(saved_model|tflite) .*"),
+    Way(r"python -m export\.(saved_model|tflite|onnx) .*"),
     Way(r"tfdense info pdcnet\.tflite"),
     Way(r"tfdense convert PDCNet_megadepth\.pth\.tar .*"),
     Way(r"tfdense evaluate .*", {"DIR": "homography", "SET": "homography"}),

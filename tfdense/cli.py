@@ -26,7 +26,7 @@ _COMMANDS = {
     "train": ("tfdense.training.command", "train a network on photos"),
     "export": (
         "tfdense.exporting.command",
-        "write a SavedModel, a .tflite file or a training bundle",
+        "write a SavedModel, a .tflite or .onnx file or a training bundle",
     ),
     "info": (
         "tfdense.exporting.info",

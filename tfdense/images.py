@@ -154,7 +154,12 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
 
 
 def encode_image(name: str | Path, image: np.ndarray) -> bytes:
-    """Returns an RGB image (uint8 [height, width, 3]) as the content of a file of that name.
+    """Returns an image as the content of a file of that name.
+
+    Args:
+        name: whose suffix names the format.
+        image: uint8, or uint16 where the format holds it: RGB [height, width, 3] or grey
+            [height, width].
 
     Raises:
         InputError: if OpenCV does not know the format that the suffix names, or cannot hold so
@@ -163,7 +168,8 @@ def encode_image(name: str | Path, image: np.ndarray) -> bytes:
     # Of characters that are not UTF-8 OpenCV dies.
     suffix = Path(name).suffix.encode("ascii", "replace").decode()
     try:
-        encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        encoded, content = cv2.imencode(suffix, stored)
     except cv2.error:
         encoded = False
     if not encoded:

@@ -83,7 +83,7 @@ def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, full_disk, co
     assert not output.exists()
 
 
-@pytest.mark.parametrize("script", ["tflite", "saved_model"])
+@pytest.mark.parametrize("script", ["tflite", "saved_model", "onnx"])
 def test_scripts(script):
     command = [sys.executable, "-m", f"export.{script}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

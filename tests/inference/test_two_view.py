@@ -319,3 +319,63 @@ def test_pose_of_the_reference_matches(reference):
     direction = true[:3, 3] / np.linalg.norm(true[:3, 3])
     np.testing.assert_allclose(pose.translation, direction, atol=1e-3)
     assert len(pose.inliers.source) == 50
+
+
+# In OpenCV's order; each moves the corners of the image by several pixels.
+_LENSES = (
+    (-0.25, 0.08, 0.004, -0.003),
+    (-0.2, 0.05, -0.002, 0.004, -0.01),
+    (0.15, -0.04, 0.003, 0.001, 0.01, 0.05, 0.01, 0.0),
+)
+
+
+@pytest.mark.parametrize("lenses", [(_LENSES[0], None), (_LENSES[1], _LENSES[2])])
+def test_pose_through_lenses_that_distort(lenses):
+    pixels = _grid(96, 128).reshape(-1, 2)
+    target = pixels
+    if lenses[1] is not None:
+        # The scene's pixels are those without distortion; OpenCV's model takes them to the image.
+        target = _through_lens(pixels, _K_TARGET, lenses[1])
+    source = _through_lens(_scene().reshape(-1, 2), _K_SOURCE, lenses[0])
+    assert np.abs(source - _scene().reshape(-1, 2)).max() > 2
+    random = np.random.default_rng(0)
+    chosen = random.choice(len(pixels), 1500, replace=False)
+    noise = random.normal(scale=0.1, size=(1500, 2))
+    matches = Matches(
+        np.float32(source[chosen] + noise), np.float32(target[chosen]), np.ones(1500, np.float32)
+    )
+    right, blind = (
+        fit_pose(matches, _K_SOURCE, _K_TARGET, 1.0, distortions)
+        for distortions in (lenses, (None, None))
+    )
+    errors = [
+        (_angle(pose.translation, _TRANSLATION), np.linalg.norm(pose.rotation - _ROTATION))
+        for pose in (right, blind)
+    ]
+    assert errors[0][0] < 0.5 and errors[0][1] < 2e-3
+    assert errors[1][0] > 3 * errors[0][0] and errors[1][1] > 3 * errors[0][1]
+    # What agrees with it is given as it was.
+    assert len(right.inliers.source) > 1400
+    given = {*map(tuple, matches.source.tolist())}
+    assert {*map(tuple, right.inliers.source.tolist())} <= given
+
+
+def _through_lens(pixels, camera, distortion):
+    rays = np.linalg.solve(camera, np.column_stack([pixels, np.ones(len(pixels))]).T).T
+    places, _ = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), camera, np.array(distortion))
+    return places[:, 0]
+
+
+def test_pose_of_a_match_takes_distortion():
+    places = _through_lens(_scene().reshape(-1, 2), _K_SOURCE, _LENSES[0]).reshape(96, 128, 2)
+    pose = _match(places, noise=0.1).pose(_K_SOURCE, _K_TARGET, distortion_source=[*_LENSES[0]])
+    assert _angle(pose.translation, _TRANSLATION) < 1
+    none = _match(_scene()).pose(_K_SOURCE, _K_TARGET, distortion_source=np.zeros(5))
+    same = _match(_scene()).pose(_K_SOURCE, _K_TARGET)
+    np.testing.assert_allclose(none.rotation, same.rotation, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [[0.1, 0.2], np.zeros((2, 3)), [0, 0, np.nan, 0], "k1"])
+def test_what_is_no_distortion_is_refused(wrong):
+    with pytest.raises(InputError, match="Expected distortion_target to be 4, 5, 8, 12, 14 coef"):
+        _match(_scene()).pose(_K_SOURCE, _K_TARGET, distortion_target=wrong)

@@ -3,6 +3,7 @@
 import importlib
 
 _MODULES = {
+    "export_onnx": "onnx",
     "export_saved_model": "saved_model",
     "export_tflite": "tflite",
     "ExportReport": "verification",

@@ -11,11 +11,12 @@ from tfdense.startup import import_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads: the sub-commands saved-model, tflite and stablehlo."""
+    """Adds what `run` reads: the sub-commands saved-model, tflite, onnx and stablehlo."""
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
     saved_model = formats.add_parser("saved-model", help="a SavedModel, for TensorFlow Serving")
     tflite = formats.add_parser("tflite", help="a .tflite file, for LiteRT")
-    for command in (saved_model, tflite):
+    onnx = formats.add_parser("onnx", help="a .onnx file, for ONNX Runtime, OpenVINO and others")
+    for command in (saved_model, tflite, onnx):
         command.add_argument(
             "network", metavar="RUN", help="the folder of a run, its .weights.h5, or a preset"
         )
@@ -26,15 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the model's numbered versions, to which this adds the next",
     )
-    tflite.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
-    tflite.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(256, 256),
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the images, to which the file is bound (256 256)",
-    )
+    for command, size in ((tflite, (256, 256)), (onnx, (480, 640))):
+        command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
+        command.add_argument(
+            "--size",
+            type=int,
+            nargs=2,
+            default=size,
+            metavar=("HEIGHT", "WIDTH"),
+            help=f"of the images, to which the file is bound ({size[0]} {size[1]})",
+        )
     tflite.add_argument(
         "--precision",
         choices=("float32", "float16"),
@@ -95,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.format == "saved-model":
             report = exporting.export_saved_model(arguments.network, arguments.output)
+        elif arguments.format == "onnx":
+            size = tuple(arguments.size)
+            report = exporting.export_onnx(arguments.network, arguments.output, size)
         else:
             size = tuple(arguments.size)
             report = exporting.export_tflite(

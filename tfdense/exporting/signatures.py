@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfdense.errors import InputError
 from tfdense.exporting.encoded import decode_upright
 from tfdense.exporting.metadata import RADIUS
 from tfdense.geometry import pixel_grid, resize_bilinear, spatial_size
@@ -26,6 +27,19 @@ def match_fixed(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
     outputs = _run(model, source, target)
     confidence = model.mixture.confidence(outputs["log_variance"], outputs["logits"], RADIUS)
     return {**outputs, "confidence": confidence}
+
+
+def check_size(model: keras.Model, size: tuple[int, int]) -> None:
+    """Refuses a (height, width) that a network does not take as it is.
+
+    Raises:
+        InputError: if a side is none of its multiples, or too small.
+    """
+    if any(side % model.stride or side < model.minimum_size for side in size):
+        raise InputError(
+            f"Expected a height and width divisible by {model.stride} and at least "
+            f"{model.minimum_size}. Received: {tuple(size)}"
+        )
 
 
 def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:

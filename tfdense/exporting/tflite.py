@@ -5,14 +5,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfdense.errors import InputError
 from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, round_kernels
 from tfdense.exporting.metadata import describe
-from tfdense.exporting.signatures import match_fixed
+from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
 from tfdense.files import check_outputs, replacing, reporting
 from tfdense.lite import LiteMatcher
@@ -56,7 +55,7 @@ def export_tflite(
     path = Path(path)
     check_outputs([path], run_files(name))
     model, config = load(name)
-    _check_size(model, size)
+    check_size(model, size)
     spec = tf.TensorSpec([1, *size, 3], tf.uint8)
     function = functools.partial(match_fixed, model)
     content = convert(function, {"source": spec, "target": spec})
@@ -115,11 +114,3 @@ def _run(content: bytes) -> Run:
         path = Path(folder, "model.tflite")
         path.write_bytes(content)
         return LiteMatcher(path).run
-
-
-def _check_size(model: keras.Model, size: tuple[int, int]) -> None:
-    if any(side % model.stride or side < model.minimum_size for side in size):
-        raise InputError(
-            f"Expected a height and width divisible by {model.stride} and at least "
-            f"{model.minimum_size}. Received: {tuple(size)}"
-        )

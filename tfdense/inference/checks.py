@@ -7,6 +7,8 @@ from tfdense.images import Photo, load_image
 
 # Less has no structure to match; more is beyond what OpenCV's remap can address.
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
+# That OpenCV's models of a lens have.
+_COEFFICIENTS = (4, 5, 8, 12, 14)
 
 
 def photo_to_match(role: str, image, mask=None) -> Photo:
@@ -48,6 +50,23 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
         raise InputError(
             f"Expected {name} to be [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive fx and "
             f"fy, in px. Received: {matrix}"
+        )
+    return values
+
+
+def lens_distortion(name: str, coefficients) -> np.ndarray | None:
+    """Returns the coefficients of a lens as float64 [count]; None stays None.
+
+    Raises:
+        InputError: if they are not 4, 5, 8, 12 or 14 finite numbers, as OpenCV has them.
+    """
+    if coefficients is None:
+        return None
+    values = _real(coefficients).ravel()
+    if len(values) not in _COEFFICIENTS or not np.isfinite(values).all():
+        raise InputError(
+            f"Expected {name} to be {', '.join(map(str, _COEFFICIENTS))} coefficients in OpenCV's "
+            f"order. Received: {coefficients}"
         )
     return values
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, printable
 from tfdense.files import check_outputs
+from tfdense.formats import FORMATS, files
 from tfdense.images import Photo
 from tfdense.inference import saving
 from tfdense.inference.checks import photo_to_match
@@ -83,6 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also match back, and count as matched only what returns to within "
         f"{_CYCLE_RADII} R px (takes twice as long)",
     )
+    summary = "; ".join(f"{name}: {form.content}" for name, form in FORMATS.items())
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=[],
+        metavar="FORM",
+        help=f"also write the match as any of {summary}",
+    )
     parser.add_argument(
         "--threshold",
         type=float,
@@ -98,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source, target = _read_images(arguments)
-    outputs = [Path(arguments.output, name) for name in saving.FILES]
+    outputs = [Path(arguments.output, name) for name in [*saving.FILES, *files(arguments.format)]]
     masks = [mask for mask in (arguments.source_mask, arguments.target_mask) if mask]
     check_outputs(outputs, [arguments.source, arguments.target, *masks, arguments.model])
 
@@ -117,7 +127,8 @@ def run(arguments: argparse.Namespace) -> int:
         cycle = _CYCLE_RADII * match.reverse.radius
         share = np.mean(match.cycle_error()[confident] <= cycle) if confident.any() else 0.0
         returning = f", of which {share:.1%} return to within {cycle:.3g} px of the target"
-    paths = match.save(arguments.output, arguments.threshold, cycle)
+    names = _names(arguments.source, arguments.target)
+    paths = match.save(arguments.output, arguments.threshold, cycle, arguments.format, names)
     print(
         f"source {_size(match.source)}, target {_size(match.target)}: "
         f"matched in {milliseconds:.0f} ms, preparation of the network included\n"
@@ -141,6 +152,12 @@ def _read_images(arguments: argparse.Namespace) -> list[Photo]:
             photo_to_match("source", source, source_mask),
             photo_to_match("target", target, target_mask),
         ]
+
+
+def _names(source: str, target: str) -> tuple[str, str]:
+    """Returns what the images are called in forms that name them: without their folders."""
+    names = tuple(printable(Path(path).name) for path in (source, target))
+    return names if names[0] != names[1] else (f"source/{names[0]}", f"target/{names[1]}")
 
 
 def _size(image) -> str:

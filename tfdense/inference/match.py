@@ -2,22 +2,23 @@
 
 import dataclasses
 import numbers
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.inference.checks import camera_matrix, key_points
+from tfdense.inference.checks import camera_matrix, key_points, lens_distortion
 from tfdense.inference.keypoints import KeypointMatches, match_keypoints
 from tfdense.inference.saving import save_match
-from tfdense.inference.spreading import best_spread
+from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
 from tfdense.masking import is_masked
 
-# A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
-# component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
-DEFAULT_THRESHOLD = 0.1
+if TYPE_CHECKING:
+    from tfdense.inference.uncalibrated import SelfCalibration
 
 # Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
 _FITTED_MATCHES = 5000
@@ -182,6 +183,17 @@ class Match:
         accepted = self._accepted(threshold, cycle)
         return match_keypoints(self.flow, self.confidence, accepted, source, target, distance)
 
+    def to_opencv(self, n: int | None = None, threshold: float = DEFAULT_THRESHOLD, **checks):
+        """Selects single matches, as `matches` does, in OpenCV's classes.
+
+        Returns:
+            `cv2.KeyPoint` of the source, of the target, and the `cv2.DMatch` between them, lists
+            of one length each; see `tfdense.formats.opencv.as_opencv`.
+        """
+        from tfdense.formats.opencv import as_opencv
+
+        return as_opencv(self.matches(n, threshold, **checks), self.radius)
+
     def homography(
         self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
     ) -> Homography | None:
@@ -213,6 +225,8 @@ class Match:
         K_target,
         threshold: float = DEFAULT_THRESHOLD,
         distance: float | None = None,
+        distortion_source=None,
+        distortion_target=None,
     ) -> Pose | None:
         """Finds how the camera moved between the images, from the essential matrix.
 
@@ -224,17 +238,50 @@ class Match:
             threshold: the least confidence of a match.
             distance: the largest of an inlier from its epipolar line, in px; None takes the radius
                 of the confidence.
+            distortion_source, distortion_target: the lenses' coefficients in OpenCV's order
+                (k1, k2, p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4[, tx, ty]]]]); None is a lens
+                without distortion.
 
         Returns:
             The pose and the matches that agree with it. None if fewer than five matches are
             confident, or no pose fits five of them.
 
         Raises:
-            InputError: if a matrix is not that of a camera, or the distance is not positive.
+            InputError: if a matrix is not that of a camera, the distance is not positive, or there
+                are not as many coefficients.
         """
         cameras = camera_matrix("K_source", K_source), camera_matrix("K_target", K_target)
+        distortions = (
+            lens_distortion("distortion_source", distortion_source),
+            lens_distortion("distortion_target", distortion_target),
+        )
         distance = self._distance(distance, self.radius)
-        return fit_pose(self._spread_matches(threshold), *cameras, distance)
+        return fit_pose(self._spread_matches(threshold), *cameras, distance, distortions)
+
+    def self_calibrate(
+        self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
+    ) -> "SelfCalibration | None":
+        """Finds how the camera moved between the images, and its focal length.
+
+        Both images must be by one camera with square pixels, hardly any distortion and its
+        principal point in the middle; see `tfdense.inference.uncalibrated` for what cannot tell
+        the focal length.
+
+        Args:
+            threshold, distance: as of `pose`.
+
+        Returns:
+            The intrinsic matrices and the pose. None if fewer than eight matches are confident, or
+            no pose fits them.
+
+        Raises:
+            InputError: if the distance is not positive.
+        """
+        from tfdense.inference.uncalibrated import fit_shared_focal
+
+        sizes = tuple(image.shape[1::-1] for image in (self.source, self.target))
+        distance = self._distance(distance, self.radius)
+        return fit_shared_focal(self._spread_matches(threshold), sizes, distance)
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""
@@ -275,6 +322,8 @@ class Match:
         folder: str | Path,
         threshold: float = DEFAULT_THRESHOLD,
         cycle: float | None = None,
+        formats: Iterable[str] = (),
+        names: tuple[str, str] = ("source", "target"),
     ) -> list[Path]:
         """Writes the flow, the confidence and pictures of them.
 
@@ -293,15 +342,18 @@ class Match:
             threshold: the least confidence of what the pictures show as matched.
             cycle: the largest `cycle_error` of that, beyond which the pictures show a confidence
                 of 0; None does not check it.
+            formats: further forms to write, of `tfdense.formats.FORMATS`.
+            names: of the images, for the forms that hold them.
 
         Returns:
             The paths of the files.
 
         Raises:
             OutputError: if the files cannot be written.
-            InputError: if the check needs the match of the other direction and there is none.
+            InputError: if the check needs the match of the other direction and there is none, or
+                there is no such form.
         """
-        return save_match(self, folder, threshold, cycle)
+        return save_match(self, folder, threshold, cycle, formats, names)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -1,19 +1,19 @@
 """A match as files: its arrays, and pictures to look at."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from tfdense import visualize
+from tfdense import formats, visualize
 from tfdense.files import replacing_in
-from tfdense.flow_files import encode_flow
 from tfdense.images import encode_image
 from tfdense.inference.two_view import Matches
 
-_ARRAYS, _FLOW = "match.npz", "flow.flo"
+_ARRAYS = ("npz", "flo")
 _PICTURES = ("warp.png", "flow.png", "confidence.png", "matches.png", "overview.png")
-FILES = (_ARRAYS, _FLOW, *_PICTURES)
+FILES = (*formats.files(_ARRAYS), *_PICTURES)
 """The names of the files of a match."""
 
 _DRAWN_MATCHES = 120
@@ -37,20 +37,23 @@ class DenseMatch(Protocol):
 
 
 def save_match(
-    match: DenseMatch, folder: str | Path, threshold: float, cycle: float | None
+    match: DenseMatch,
+    folder: str | Path,
+    threshold: float,
+    cycle: float | None,
+    forms: Iterable[str] = (),
+    images: tuple[str, str] = ("source", "target"),
 ) -> list[Path]:
     """Writes a match; see `tfdense.inference.match.Match.save`."""
     folder = Path(folder)
-    arrays = {"flow": match.flow, "confidence": match.confidence, "radius": match.radius}
-    if match.reverse is not None:
-        arrays["cycle_error"] = match.cycle_error()
+    forms = [*dict.fromkeys((*_ARRAYS, *forms))]
+    files = (*formats.files(forms), *_PICTURES)
     pictures = _pictures(match, threshold, cycle)
     with replacing_in(folder) as temporary:
-        np.savez(temporary / _ARRAYS, **arrays)
-        (temporary / _FLOW).write_bytes(encode_flow(match.flow))
+        formats.write(match, temporary, forms, *images, threshold, cycle)
         for name, picture in zip(_PICTURES, pictures, strict=True):
             (temporary / name).write_bytes(encode_image(name, picture))
-    return [folder / name for name in FILES]
+    return [folder / name for name in files]
 
 
 def _pictures(match: DenseMatch, threshold: float, cycle: float | None) -> list[np.ndarray]:

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+# A match is of use from here on. P_1 of the published mixture is 0.573 at most, since its accurate
+# component has a variance of 1 px²; the authors select matches for pose estimation by P_1 >= 0.1.
+DEFAULT_THRESHOLD = 0.1
+
 
 def best_spread(values: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns row and column of pixels with large values, the largest first.

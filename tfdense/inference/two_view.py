@@ -14,6 +14,7 @@ import numpy as np
 _MAXIMUM_ITERATIONS = 3000
 _REFINEMENTS = 3
 _MOST_STEPS, _TINY_STEP = 20, 1e-7
+_MOST_UNDISTORTIONS = 100
 
 
 class Matches(NamedTuple):
@@ -85,7 +86,7 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
     """
     if len(matches.source) < 4:
         return None
-    matrix, mask = cv2.findHomography(matches.source, matches.target, _usac(distance))
+    matrix, mask = cv2.findHomography(matches.source, matches.target, usac(distance))
     if matrix is None or np.count_nonzero(mask) < 4:
         return None
     inliers = matches.select(mask.ravel().astype(bool))
@@ -96,7 +97,11 @@ def fit_homography(matches: Matches, distance: float) -> Homography | None:
 
 
 def fit_pose(
-    matches: Matches, camera_source: np.ndarray, camera_target: np.ndarray, distance: float
+    matches: Matches,
+    camera_source: np.ndarray,
+    camera_target: np.ndarray,
+    distance: float,
+    distortions: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> Pose | None:
     """Finds the relative pose that most matches agree with, from the essential matrix.
 
@@ -109,6 +114,8 @@ def fit_pose(
         matches: at least five of them are needed.
         camera_source, camera_target: the intrinsic matrices, [3, 3].
         distance: the largest of an inlier from its epipolar line, in px.
+        distortions: of the source's lens and the target's, coefficients in OpenCV's order; None is
+            a lens without.
 
     Returns:
         The pose; None if there are too few matches or none is found.
@@ -116,14 +123,12 @@ def fit_pose(
     if len(matches.source) < 5:
         return None
     cameras = camera_source, camera_target
-    source, target = (
-        _rays(points, camera) for points, camera in zip(matches[:2], cameras, strict=True)
-    )
+    source, target = map(_rays, matches[:2], cameras, distortions)
     # In the unit of the rays, the focal length.
     distance /= np.mean([np.diag(camera)[:2] for camera in cameras])
     undistorted = np.zeros(4)
     essential, mask = cv2.findEssentialMat(
-        source[:, :2], target[:, :2], *[np.eye(3)] * 2, *[undistorted] * 2, _usac(distance)
+        source[:, :2], target[:, :2], *[np.eye(3)] * 2, *[undistorted] * 2, usac(distance)
     )
     if essential is None or essential.shape != (3, 3):
         return None
@@ -144,7 +149,7 @@ def fit_pose(
     fitted = in_view(pose)
     pose = _refine_pose(*pose, source[fitted], target[fitted], matches.confidence[fitted])
     # Of a distant scene not even the sign of the translation was known before.
-    pose = before_most(_essential(*pose))
+    pose = before_most(essential_matrix(*pose))
     inliers = matches.select(in_view(pose))
     return Pose(*pose, inliers) if len(inliers.source) >= 5 else None
 
@@ -168,7 +173,8 @@ def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, 
     return places, denominator
 
 
-def _usac(distance: float) -> cv2.UsacParams:
+def usac(distance: float) -> cv2.UsacParams:
+    """Returns how OpenCV seeks a geometry; `distance` is the largest of an inlier."""
     params = cv2.UsacParams()
     params.threshold = distance
     params.confidence = 0.99999
@@ -220,9 +226,19 @@ def _normalisation(points: np.ndarray) -> np.ndarray:
     return np.array([[scale, 0, -scale * centre[0]], [0, scale, -scale * centre[1]], [0, 0, 1.0]])
 
 
-def _rays(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+def _rays(points: np.ndarray, camera: np.ndarray, distortion: np.ndarray | None) -> np.ndarray:
     """Returns the rays (x, y, 1) in a camera's coordinates of its pixels, float64 [count, 3]."""
-    return np.linalg.solve(camera, np.column_stack([points, np.ones(len(points))]).T).T
+    if distortion is None:
+        return np.linalg.solve(camera, np.column_stack([points, np.ones(len(points))]).T).T
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _MOST_UNDISTORTIONS, 1e-9)
+    # OpenCV knows no skew: the rays before the lens, as if of a camera of focal length 1.
+    bent = _rays(points, camera, None)[:, None, :2]
+    # Its version 4 stops after five steps but under this name.
+    if hasattr(cv2, "undistortPointsIter"):
+        straight = cv2.undistortPointsIter(bent, np.eye(3), distortion, None, None, until)
+    else:
+        straight = cv2.undistortPoints(bent, np.eye(3), distortion, criteria=until)
+    return np.column_stack([straight[:, 0], np.ones(len(points))])
 
 
 def _is_before(rotation, translation, source, target) -> np.ndarray:
@@ -263,9 +279,9 @@ def _refine_pose(rotation, translation, source, target, weights) -> tuple[np.nda
     weights = np.sqrt(weights)
 
     def residuals(rotation, translation):
-        return weights * _epipolar_distance(rotation, translation, source, target)
+        return weights * epipolar_distance(rotation, translation, source, target)
 
-    starts = translation, *_perpendicular(translation)
+    starts = translation, *perpendicular(translation)
     poses = (_descend(residuals, rotation, start) for start in starts)
     return min(poses, key=lambda pose: np.square(residuals(*pose)).sum())
 
@@ -275,7 +291,7 @@ def _descend(residuals, rotation, translation) -> tuple[np.ndarray, np.ndarray]:
     difference = 1e-6
     for _ in range(_MOST_STEPS):
         # Three rotate, two turn the direction of the translation.
-        turn = _perpendicular(translation)
+        turn = perpendicular(translation)
 
         def moved(step, rotation=rotation, translation=translation, turn=turn):
             direction = translation + step[3:] @ turn
@@ -292,19 +308,20 @@ def _descend(residuals, rotation, translation) -> tuple[np.ndarray, np.ndarray]:
     return rotation, translation
 
 
-def _perpendicular(direction: np.ndarray) -> np.ndarray:
+def perpendicular(direction: np.ndarray) -> np.ndarray:
     """Returns two directions at right angles to one and to each other, [2, 3]."""
     return np.linalg.svd(direction[None])[2][1:]
 
 
-def _essential(rotation, translation) -> np.ndarray:
+def essential_matrix(rotation, translation) -> np.ndarray:
+    """Returns E of ``target.T @ E @ source == 0`` with rays (x, y, 1), [3, 3]."""
     x, y, z = translation
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
 
 
-def _epipolar_distance(rotation, translation, source, target) -> np.ndarray:
+def epipolar_distance(rotation, translation, source, target) -> np.ndarray:
     """Returns Sampson's distance of rays (x, y, 1), signed, to first order (Sampson 1982)."""
-    essential = _essential(rotation, translation)
+    essential = essential_matrix(rotation, translation)
     lines, back = source @ essential.T, target @ essential
     slope = (lines[:, :2] ** 2).sum(axis=-1) + (back[:, :2] ** 2).sum(axis=-1)
     return (target * lines).sum(axis=-1) / np.sqrt(slope)

@@ -1,0 +1,1 @@
+"""tfdense in the interfaces of tool boxes that hold many matchers."""
