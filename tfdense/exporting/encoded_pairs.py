@@ -8,6 +8,7 @@ from tfdense.exporting.encoded import decode_upright
 from tfdense.exporting.signatures import checked
 from tfdense.pixels import OPAQUE
 
+
 def match_encoded(match: Callable, *encoded) -> dict[str, tf.Tensor]:
     """Matches images that come as the bytes of JPEG or PNG files, each pair at its own size.
 
@@ -124,7 +125,9 @@ def _at_points(flow, confidence, points) -> tuple[tf.Tensor, tf.Tensor]:
     values = tf.concat([flow, confidence[..., None]], axis=-1)
 
     def corner(x, y):
-        column, row = tf.unstack(tf.cast(tf.minimum(first + [x, y], size - 1.0), tf.int32), axis=-1)
+        column, row = tf.unstack(
+            tf.cast(tf.minimum(first + tf.constant([x, y]), size - 1.0), tf.int32), axis=-1
+        )
         weight = tf.abs(1.0 - x - share[:, 0]) * tf.abs(1.0 - y - share[:, 1])
         return weight[:, None] * tf.gather_nd(values, tf.stack([row, column], axis=-1))
 

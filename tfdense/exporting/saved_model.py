@@ -163,7 +163,9 @@ def _some_points(target: np.ndarray) -> np.ndarray:
     return np.float32([[0, 0], [width - 1, height - 1], [width // 2, height // 3]])
 
 
-def _run(loaded: SavedModel, signature: str, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+def _run(
+    loaded: SavedModel, signature: str, source: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
     """Answers two images uint8 [height, width, 3] by a signature."""
     answer = loaded.run(signature, _inputs(signature, source, target))
     return {name: values[0] for name, values in answer.items()}

@@ -55,7 +55,7 @@ def check_request(inputs: dict[str, np.ndarray], limits: Limits) -> int:
         raise Refusal(413, f"Expected at most {limits.pairs} pairs. Received: {pairs}")
     for role in ("source", "target"):
         values, mask = inputs[role], inputs.get(f"{role}_mask")
-        if values.dtype == object:
+        if values.dtype.kind == "O":
             sizes = [_encoded_size(each, role, limits) for each in values]
             _check_encoded_masks(mask, sizes, f"{role}_mask", limits)
             continue

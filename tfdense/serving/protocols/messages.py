@@ -111,9 +111,7 @@ def _declare() -> dict[str, type]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"tfdense.serving.{name}")
-        )
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfdense.serving.{name}"))
         for name in _MESSAGES
     }
 
@@ -138,7 +136,7 @@ def to_message(values: np.ndarray):
     message = MESSAGES["Tensor"](dtype=number)
     for side in values.shape:
         message.tensor_shape.dim.add(size=side)
-    if values.dtype == object:
+    if values.dtype.kind == "O":
         message.string_val.extend(values.ravel().tolist())
     else:
         message.tensor_content = np.ascontiguousarray(values).tobytes()
@@ -163,7 +161,7 @@ def from_message(message, name: str) -> np.ndarray:
     if message.tensor_shape.unknown_rank or len(shape) > 8 or min(shape, default=0) < 0:
         raise wrong(f"Expected {name} with its shape.")
     count = math.prod(shape)
-    if message.tensor_content and dtype != object:
+    if message.tensor_content and dtype.kind != "O":
         if len(message.tensor_content) != count * dtype.itemsize:
             raise wrong(
                 f"{name} has the shape {shape} and type {type_name(dtype)}, but "

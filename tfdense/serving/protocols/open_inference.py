@@ -1,5 +1,6 @@
 """The open inference protocol, version 2: tensors as JSON or as bytes behind the JSON."""
 
+import base64
 import struct
 
 import numpy as np
@@ -140,7 +141,7 @@ def _read_tensor(tensor: dict, binary: memoryview) -> tuple[str, np.ndarray, int
     name, shape, kind = (tensor.get(key) for key in ("name", "shape", "datatype"))
     if not isinstance(name, str) or len(name) > 80:
         raise wrong("Expected each tensor with a name.")
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise wrong(f"Expected the datatype of {name} of {', '.join(_TYPES)}. Received: {kind!r}")
     if not isinstance(shape, list) or len(shape) > 8:
         raise wrong(f"Expected the shape of {name} as a list of numbers.")
@@ -216,6 +217,7 @@ def _from_bytes(binary: memoryview, kind: str, name: str, count: int) -> np.ndar
 
 
 def _write(content: dict, tensors: dict, as_bytes: set, key: str = "outputs") -> tuple:
+    """Adds tensors to a message; returns its pieces and the length of its JSON if bytes follow."""
     pieces, described = [], []
     for name, values in tensors.items():
         kind = datatype(values.dtype)
@@ -225,21 +227,18 @@ def _write(content: dict, tensors: dict, as_bytes: set, key: str = "outputs") ->
             tensor["parameters"] = {"binary_data_size": len(piece)}
             pieces.append(piece)
         elif kind == "BYTES":
-            import base64
-
             tensor["parameters"] = {"content_type": "base64"}
             tensor["data"] = [base64.b64encode(each).decode() for each in values.ravel()]
         else:
             tensor["data"] = np.ascontiguousarray(values).ravel()
         described.append(tensor)
-    merged = content.get(key)
-    content = {**content, key: described} if merged is None else {**content, key: merged}
+    content = {**content, key: described}
     header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return [header, *pieces], len(header) if pieces else None
 
 
 def _to_bytes(values: np.ndarray) -> bytes:
-    if values.dtype != object:
+    if values.dtype.kind != "O":
         return np.ascontiguousarray(values).tobytes()
     return b"".join(struct.pack("<I", len(each)) + each for each in values.ravel())
 

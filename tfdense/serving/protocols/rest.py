@@ -114,7 +114,7 @@ def _tensors(columns: dict, specs) -> dict[str, np.ndarray]:
 
 
 def _to_json(values: np.ndarray):
-    if values.dtype != object:
+    if values.dtype.kind != "O":
         return np.ascontiguousarray(values)
     return [
         {"b64": base64.b64encode(each).decode()} if isinstance(each, bytes) else _to_json(each)

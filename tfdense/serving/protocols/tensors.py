@@ -20,7 +20,7 @@ def from_json(value, dtype: np.dtype, name: str) -> np.ndarray:
     Raises:
         Refusal: if it is no such tensor.
     """
-    if dtype == object:
+    if dtype.kind == "O":
         return _object_array(_to_bytes(value, name))
     try:
         array = np.array(value)
@@ -39,7 +39,7 @@ def as_type(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
         return array
     if array.size == 0:
         return array.astype(dtype)
-    if dtype == object or array.dtype.kind not in "buif":
+    if dtype.kind == "O" or array.dtype.kind not in "buif":
         raise wrong(f"Expected {name} of type {type_name(dtype)}. Received: {array.dtype}")
     if dtype.kind in "ui":
         limits = np.iinfo(dtype)
@@ -89,9 +89,9 @@ def check_inputs(inputs: dict, specs) -> dict:
     return checked
 
 
-def type_name(dtype: np.dtype) -> str:
+def type_name(dtype) -> str:
     """Returns what a type is called in messages."""
-    return "bytes" if dtype == object else np.dtype(dtype).name
+    return "bytes" if np.dtype(dtype).kind == "O" else np.dtype(dtype).name
 
 
 def _to_bytes(value, name: str):
@@ -101,7 +101,9 @@ def _to_bytes(value, name: str):
         return value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
         return from_base64(value["b64"], name)
-    raise wrong(f'Expected {name} as {{"b64": "..."}} or a string. Received: {type(value).__name__}')
+    raise wrong(
+        f'Expected {name} as {{"b64": "..."}} or a string. Received: {type(value).__name__}'
+    )
 
 
 def from_base64(text: str, name: str) -> bytes:
@@ -126,5 +128,5 @@ def _object_array(values) -> np.ndarray:
         raise wrong("Expected bytes as lists of equal lengths.")
     array = np.empty((len(parts), *(parts[0].shape if parts else ())), object)
     for i, part in enumerate(parts):
-        array[i] = part
+        array[i] = part[()] if part.ndim == 0 else part
     return array
