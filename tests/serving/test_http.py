@@ -11,12 +11,11 @@ import zlib
 import httpx
 import numpy as np
 import pytest
+from known_server import KnownModel, image, png, running
 
 from tfdense.serving.limits import Limits
 from tfdense.serving.protocols import open_inference, rest
 from tfdense.serving.refusal import Refusal
-
-from .conftest import image, png
 
 
 def b64(content):
@@ -152,10 +151,8 @@ def test_malformed_json_is_refused(serving_once, body, message):
 
 @pytest.fixture(scope="module")
 def serving_once(tmp_path_factory):
-    from .conftest import _running
-
     limits = Limits(body=400_000, pixels=100_000, pairs=2, points=5, reading=1.0)
-    with _running(tmp_path_factory.mktemp("server"), limits=limits) as server:
+    with running(tmp_path_factory.mktemp("server"), limits=limits) as server:
         yield server
 
 
@@ -460,8 +457,6 @@ def test_rest_round_trip():
     strings = np.empty(1, object)
     strings[0] = b"\x00\xff"
     body = rest.write_request("s", {"source": strings, "target_points": np.float32([[[1, 2.5]]])})
-    from .conftest import KnownModel
-
     signatures = {"s": KnownModel().signatures["match_points"]}
     signature, inputs, rows = rest.read_request(body, signatures)
     assert (signature, rows, inputs["source"][0]) == ("s", False, b"\x00\xff")

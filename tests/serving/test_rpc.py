@@ -4,6 +4,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from known_server import image, png
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -18,8 +19,6 @@ from tfdense.exporting.warm_up import prediction_log
 from tfdense.serving.limits import Limits
 from tfdense.serving.protocols.messages import MESSAGES, from_message, to_message
 from tfdense.serving.refusal import Refusal
-
-from .conftest import image, png
 
 
 def predict_request(signature="match", name="known", **inputs):
