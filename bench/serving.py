@@ -185,8 +185,10 @@ async def measure(url: str, name: str, arguments: argparse.Namespace, whole: boo
                 before = await memory(client)
             await asyncio.gather(*(_many(client, body, 25) for _ in range(4)))
         after = await memory(client)
-        print(f"  memory: {before:.0f} MiB after a tenth of {arguments.requests} requests, "
-              f"{after:.0f} MiB at the end ({after / before - 1:+.1%})")
+        print(
+            f"  memory: {before:.0f} MiB after a tenth of {arguments.requests} requests, "
+            f"{after:.0f} MiB at the end ({after / before - 1:+.1%})"
+        )
 
 
 async def _many(client: httpx.AsyncClient, body: Body, count: int) -> None:

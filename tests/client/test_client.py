@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from known_server import image, png
+from known_server import image, png, until
 
 from tfdense.client import AsyncClient, Client, ServerError
 from tfdense.client.calls import Caller, NoAnswer, Response, Send, Wait
@@ -112,8 +112,7 @@ def test_a_full_server_is_asked_again(serving, make, protocol):
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while not (model.batches and server.batcher._tasks):
-        pass
+    until(lambda: model.batches and server.batcher._tasks)
     with pytest.raises(ServerError, match="1 requests wait") as caught:
         make(server, protocol, retries=0).match(image(), image())
     assert caught.value.status == 429

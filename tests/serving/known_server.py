@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -118,7 +119,9 @@ def serving(tmp_path):
 
 
 @contextlib.contextmanager
-def running(folder, *, name="known", limits=None, token=None, tls=(None, None), poll=30.0, **batching):
+def running(
+    folder, *, name="known", limits=None, token=None, tls=(None, None), poll=30.0, **batching
+):
     versions_folder = folder / "known"
     (versions_folder / "1").mkdir(parents=True)
     (versions_folder / "1" / "saved_model.pb").write_bytes(b"known")
@@ -167,3 +170,11 @@ def running(folder, *, name="known", limits=None, token=None, tls=(None, None), 
         thread.join(20)
         service.close()
         assert not thread.is_alive()
+
+
+def until(condition):
+    for _ in range(4000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never came to be")

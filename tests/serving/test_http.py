@@ -11,7 +11,7 @@ import zlib
 import httpx
 import numpy as np
 import pytest
-from known_server import KnownModel, image, png, running
+from known_server import KnownModel, image, png, running, until
 
 from tfdense.serving.limits import Limits
 from tfdense.serving.protocols import open_inference, rest
@@ -317,14 +317,6 @@ class Waiting:
         for thread in self.threads:
             thread.join(20)
         return self.answers
-
-
-def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never came to be")
 
 
 def test_a_full_queue_refuses_and_batches_what_waits(serving):

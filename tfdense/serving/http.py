@@ -182,8 +182,14 @@ class _Handlers:
         )
 
     async def server_metadata(self, request: Request) -> Response:
-        extensions = ["binary_tensor_data"]
-        return _json({"name": "tfdense", "version": tfdense.__version__, "extensions": extensions})
+        return _json(
+            {
+                "name": "tfdense",
+                "version": tfdense.__version__,
+                "extensions": ["binary_tensor_data"],
+                "models": [self._service.name],
+            }
+        )
 
     async def model_ready(self, request: Request) -> Response:
         self._model(request)

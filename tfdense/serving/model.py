@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.saved_models import SavedModel, Signature
+from tfdense.serving.protocols.rest import DEFAULT_SIGNATURE
 from tfdense.serving.refusal import Refusal, wrong
 
 
@@ -37,6 +38,8 @@ class ServedModel:
         self.description = self._model.description
 
     def run(self, signature, inputs):
+        if signature == DEFAULT_SIGNATURE:  # the same, but TensorFlow would prepare it once more
+            signature = "match"
         try:
             return self._model.run(signature, inputs)
         except tf.errors.InvalidArgumentError as error:
@@ -50,6 +53,8 @@ class ServedModel:
         encoded = np.array([tf.io.encode_png(image).numpy()], object)
         points = np.zeros([1, 1, 2], np.float32)
         for name, signature in self.signatures.items():
+            if name == DEFAULT_SIGNATURE:
+                continue
             inputs = {}
             for role, spec in signature.inputs.items():
                 if spec.optional:
