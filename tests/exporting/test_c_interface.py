@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdense.exporting import export_saved_model
 from tfdense.exporting.verification import read_pair
 from tfdense.saved_models import SavedModel
 
@@ -30,8 +29,8 @@ def program(tmp_path_factory):
     return path
 
 
-def test_match_in_c(program, run_folder, tmp_path):
-    folder = export_saved_model(run_folder, tmp_path / "model").path
+def test_match_in_c(program, exported_report, tmp_path):
+    folder = exported_report.path
     model = SavedModel(folder)
     images = dict(zip(("source", "target"), read_pair(_SIZE), strict=True))
     expected = model.run("match", {name: image[None] for name, image in images.items()})["flow"]

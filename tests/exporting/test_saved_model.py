@@ -2,7 +2,6 @@ import hashlib
 import json
 
 import cv2
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,14 +19,9 @@ from tfdense.saved_models import SavedModel
 
 
 @pytest.fixture(scope="module")
-def exported(run_folder, tmp_path_factory):
+def exported(exported_report):
     """The report of an exported pdcnet-lite and the SavedModel, loaded."""
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        report = export_saved_model(run_folder, tmp_path_factory.mktemp("models") / "pdcnet")
-    finally:
-        keras.config.set_dtype_policy("float32")
-    return report, tf.saved_model.load(str(report.path))
+    return exported_report, tf.saved_model.load(str(exported_report.path))
 
 
 @pytest.fixture(scope="module")

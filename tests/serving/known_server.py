@@ -120,21 +120,29 @@ def serving(tmp_path):
 
 @contextlib.contextmanager
 def running(
-    folder, *, name="known", limits=None, token=None, tls=(None, None), poll=30.0, **batching
+    folder,
+    *,
+    name="known",
+    load=None,
+    limits=None,
+    token=None,
+    tls=(None, None),
+    poll=30.0,
+    **batching,
 ):
     versions_folder = folder / "known"
     (versions_folder / "1").mkdir(parents=True)
     (versions_folder / "1" / "saved_model.pb").write_bytes(b"known")
     models = {}
 
-    def load(path):
+    def load_known(path):
         if (path / "saved_model.pb").read_bytes() != b"known":
             raise ValueError("it is broken")
         models[int(path.name)] = KnownModel(int(path.name))
         return models[int(path.name)]
 
     metrics = Metrics()
-    versions = Versions(versions_folder, name, load, poll)
+    versions = Versions(versions_folder, name, load or load_known, poll)
     batcher = Batcher(
         lambda model, signature, inputs: model.run(signature, inputs), metrics=metrics, **batching
     )
