@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,7 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
                 grpc=actual.grpc_port and f"{actual.host}:{actual.grpc_port}",
             )
 
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again after its end
+        # Once it has ended, uvicorn raises the signal again, which would end the process here.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with contextlib.suppress(KeyboardInterrupt):
             server.Server(service, address, token, announce).run()
         service.close()
     return 0

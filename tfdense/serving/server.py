@@ -79,9 +79,11 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets=None) -> None:
-        await super().startup(sockets)
-        if self.should_exit:
-            raise InputError(f"Cannot listen on {self._address.host}:{self._address.port}.")
+        where = f"{self._address.host}:{self._address.port}"
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # which uvicorn makes of it
+            raise InputError(f"Cannot listen on {where}; is another program there?") from None
         port = self.servers[0].sockets[0].getsockname()[1]
         grpc_port = await self._start_rpc()
         address = dataclasses.replace(self._address, port=port, grpc_port=grpc_port)
@@ -114,7 +116,7 @@ class Server(uvicorn.Server):
                 pair = address.key.read_bytes(), address.certificate.read_bytes()
                 port = self._rpc.add_secure_port(where, grpc.ssl_server_credentials([pair]))
         except RuntimeError:
-            raise InputError(f"Cannot listen on {where}.") from None
+            raise InputError(f"Cannot listen on {where}; is another program there?") from None
         await self._rpc.start()
         return port
 
