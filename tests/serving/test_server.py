@@ -88,6 +88,67 @@ def test_logs_are_json(capsys):
     assert (line["event"], line["level"], line["path"]) == ("it happened", "info", 'a"b')
 
 
+_SLOW_MODEL = """
+import signal, sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from tfdense.serving.batching import Batcher
+from tfdense.serving.limits import Limits
+from tfdense.serving.metrics import Metrics
+from tfdense.serving.server import Address, Server
+from tfdense.serving.service import Service
+from tfdense.serving.versions import Versions
+
+image = SimpleNamespace(
+    dtype=np.dtype(np.uint8), shape=(None, None, None, 3), optional=False, description=""
+)
+signature = SimpleNamespace(inputs={"source": image, "target": image}, outputs={"flow": image})
+model = SimpleNamespace(signatures={"match": signature}, definitions={}, description={})
+
+def run(model, name, inputs):
+    print("running", flush=True)
+    time.sleep(1)
+    return {"flow": np.ones((1, 2), np.float32)}
+
+folder = Path(sys.argv[1])
+(folder / "saved_model.pb").touch()
+metrics = Metrics()
+versions = Versions(folder, "slow", lambda path: model)
+service = Service(versions, Batcher(run, metrics=metrics), Limits(), metrics)
+Server(service, Address(port=0, grpc_port=0), started=lambda at: print(at.port, flush=True)).run()
+service.close()
+print("ended", flush=True)
+"""
+
+
+def test_a_signal_ends_it_once_all_is_answered(tmp_path):
+    command = [sys.executable, "-c", _SLOW_MODEL, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url, answers = f"http://127.0.0.1:{int(process.stdout.readline())}", []
+
+        def ask():
+            with Client(url, "slow", retries=0) as client:
+                images = {"source": image()[None], "target": image()[None]}
+                answers.append(client.predict("match", images)["flow"].sum())
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        assert process.wait(30) == 0
+        assert process.stdout.read().endswith("ended\n")
+        assert 2 in answers
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 @pytest.mark.slow
 def test_the_command_answers_what_runs_when_it_is_told_to_end(tmp_path):
     folder = export_saved_model("pdcnet-lite", tmp_path / "model").path.parent

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,10 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
                 grpc=actual.grpc_port and f"{actual.host}:{actual.grpc_port}",
             )
 
-        # Once it has ended, uvicorn raises the signal again, which would end the process here.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.Server(service, address, token, announce).run()
+        server.Server(service, address, token, announce).run()
         service.close()
     return 0
 

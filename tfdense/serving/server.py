@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import signal
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +79,13 @@ class Server(uvicorn.Server):
                 ssl_keyfile=address.key,
             )
         )
+
+    def run(self, sockets=None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn raises the signal again when it has ended, which would end the process there.
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        with contextlib.suppress(KeyboardInterrupt):
+            super().run(sockets)
 
     async def startup(self, sockets=None) -> None:
         where = f"{self._address.host}:{self._address.port}"
