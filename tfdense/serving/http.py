@@ -1,24 +1,23 @@
 """The server's HTTP: TensorFlow Serving's REST, the open inference protocol, health, metrics."""
 
-import asyncio
 import contextlib
 import hmac
 import re
 import time
 import uuid
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from importlib import resources
 
 import orjson
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 import tfdense.serving
+from tfdense.serving.bodies import read_body
 from tfdense.serving.logs import log
 from tfdense.serving.protocols import open_inference, rest
 from tfdense.serving.protocols.tensors import type_name
@@ -26,7 +25,6 @@ from tfdense.serving.refusal import Refusal, wrong
 from tfdense.serving.service import Service
 
 _OPEN = ("/", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
-_GZIP = 31  # zlib's number for it
 _BINARY = "application/octet-stream"
 
 
@@ -268,51 +266,9 @@ class _Handlers:
         except Refusal:
             # A connection that is closed on unread data loses the answer.
             with contextlib.suppress(Refusal):
-                await _read(request, self._service.limits, keep=False)
+                await read_body(request, self._service.limits, keep=False)
             raise
-        return version, model, await _read(request, self._service.limits)
-
-
-async def _read(request: Request, limits, keep: bool = True) -> bytes:
-    """Reads a body within the limits of size and time."""
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
-        raise Refusal(415, f"Expected no Content-Encoding but gzip. Received: {encoding[:40]!r}")
-    stated = request.headers.get("Content-Length", "0")
-    if stated.isdecimal() and int(stated) > limits.body:
-        raise _too_large(limits)
-    body = bytearray()
-    chunks = _unpacked(request.stream(), limits) if encoding == "gzip" else request.stream()
-    try:
-        async with asyncio.timeout(limits.reading):
-            async for chunk in chunks:
-                if keep:
-                    body += chunk
-                if len(body) > limits.body:
-                    raise _too_large(limits)
-    except TimeoutError:
-        raise Refusal(408, f"The request did not come within {limits.reading:g} s.") from None
-    except ClientDisconnect:
-        raise Refusal(499, "The client has gone.") from None
-    return bytes(body)
-
-
-async def _unpacked(chunks: AsyncIterator[bytes], limits) -> AsyncIterator[bytes]:
-    """Unpacks gzip, and no more of it than a body may have."""
-    unpacker = zlib.decompressobj(_GZIP)
-    async for chunk in chunks:
-        while chunk:
-            try:
-                yield unpacker.decompress(chunk, limits.body + 1)
-            except zlib.error:
-                raise wrong("The body is no gzip.") from None
-            chunk = unpacker.unconsumed_tail
-    if not unpacker.eof:
-        raise wrong("The body's gzip ends too early.")
-
-
-def _too_large(limits) -> Refusal:
-    return Refusal(413, f"Expected a body of at most {limits.body} bytes.")
+        return version, model, await read_body(request, self._service.limits)
 
 
 def _refused(refusal: Refusal) -> Response:
