@@ -343,14 +343,18 @@ def test_a_full_queue_refuses_and_batches_what_waits(serving):
 
 
 def test_what_is_too_late_is_not_computed(serving):
-    server = serving(limits=Limits(seconds=0.5))
+    server = serving(limits=Limits(seconds=2.0))
     model = server.models[1]
     model.go_on.clear()
-    answers = Waiting(server, [1, 2]).join()
-    assert [answer.status_code for answer in answers.values()] == [504, 504]
+    first = Waiting(server, [1])
+    until(lambda: model.batches)
+    second = Waiting(server, [2])
+    answers = [*first.join().values(), *second.join().values()]
+    assert [answer.status_code for answer in answers] == [504, 504]
     model.go_on.set()
-    assert post(server).status_code == 200
-    assert model.batches == [1, 1]
+    until(lambda: not server.batcher._tasks)
+    assert model.batches == [1]
+    until(lambda: post(server).status_code == 200)
 
 
 def test_a_new_version_takes_over_without_a_lost_request(serving):
