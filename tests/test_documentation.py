@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import known_server
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -100,6 +101,10 @@ _WAYS = (
     Way(r"python bundle/train\.py --list"),
     Way(r"python bundle/train\.py --minutes .*", more="--steps 2"),
     Way(r"tfdense train --from-bundle .*", more="--steps 3"),
+    Way(r"tfdense serve .*", checked_only="serves until it is stopped"),
+    Way(r"curl .*", checked_only="asks a server"),
+    Way(r"docker .*", checked_only="needs Docker"),
+    Way(r"python bench/serving\.py .*", checked_only="loads the machine for minutes"),
 )
 
 
@@ -275,20 +280,36 @@ def _page_cases():
             yield pytest.param(page, "as they ship", id=f"{page.name}-as-they-ship", marks=slow)
 
 
+@pytest.fixture
+def servers(page, tmp_path):
+    """What takes the place of the servers that a page asks, by their addresses in it."""
+    if page.name != "serving.md":
+        yield {}
+        return
+    with known_server.running(tmp_path / "served", name="pdcnet") as server:
+        yield {"http://127.0.0.1:8501": server.url, "127.0.0.1:8500": server.grpc}
+
+
+def _replaced(text: str, servers: Mapping[str, str]) -> str:
+    for address, actual in servers.items():
+        text = text.replace(address, actual)
+    return text
+
+
 @pytest.mark.parametrize(("page", "networks"), _page_cases())
-def test_blocks_run(page, networks, folder, monkeypatch, capsys):
+def test_blocks_run(page, networks, folder, servers, monkeypatch, capsys):
     names = {role: read_image(f"{role}.jpg") for role in ("source", "target")}
     for block in _blocks(page):
         where = f"{page.name}:{block.line}"
         if isinstance(block, Code):
             with _without_graphs(".fit(" in block.text):
-                exec(compile(block.text, where, "exec"), names)
+                exec(compile(_replaced(block.text, servers), where, "exec"), names)
             continue
         (way,) = _ways(block)
         if way.checked_only:
             assert _exists(block.words), f"{where}: {block}"
             continue
-        words = _prepared(block, way)
+        words = [_replaced(word, servers) for word in _prepared(block, way)]
         with _without_graphs("train.py" in words or "train" in words):
             status = _run(words, monkeypatch)
         assert not status, f"{where}: {block}: {status}\n{capsys.readouterr().err}"
@@ -324,7 +345,12 @@ def _without_graphs(trains: bool) -> Iterator[None]:
 
 
 def _exists(words: list[str]) -> bool:
-    """Says whether there is the target of make, or the extras to be installed."""
+    """Says whether there is the target of make, the extras to be installed, or the program."""
+    if words[0] in ("tfdense", "python"):
+        _check_mention(words)
+        return True
+    if words[0] in ("curl", "docker"):
+        return True
     if words[0] == "make":
         command = ["make", "--dry-run", *words[1:]]
         return not subprocess.run(command, cwd=_ROOT, capture_output=True, check=False).returncode

@@ -32,6 +32,10 @@ _COMMANDS = {
         "tfdense.exporting.info",
         "say what an exported .tflite file holds, what it costs and what a GPU would not run",
     ),
+    "serve": (
+        "tfdense.serving.command",
+        "answer requests over HTTP and gRPC with an exported network",
+    ),
     "convert": ("tfdense.converting", "convert the weights of the published PDC-Net networks"),
 }
 

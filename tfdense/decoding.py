@@ -105,6 +105,18 @@ def decode(content: bytes, name: str) -> Stored:
         ) from None
 
 
+def header_size(content: bytes, name: str) -> tuple[int, int]:
+    """Returns the (height, width) that the header of an image file states.
+
+    Raises:
+        InputError: if it is no image.
+    """
+    image = _open(content)
+    if image is None:
+        raise InputError(f"{name} is not an image that can be decoded ({len(content)} bytes).")
+    return image.size[1], image.size[0]
+
+
 def from_pillow(image: Image.Image, name: str) -> Stored:
     """Returns what an image of Pillow holds.
 

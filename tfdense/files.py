@@ -5,6 +5,9 @@ the file's place) is an `OutputError` of one line. Any name that the file system
 """
 
 import contextlib
+import dataclasses
+import errno
+import itertools
 import os
 import shutil
 import stat
@@ -65,6 +68,47 @@ def replacing_in(folder: str | Path) -> Iterator[Path]:
             _require_file(folder / file.name)
         for file in written:
             _move(file, folder / file.name)
+
+
+@dataclasses.dataclass
+class Version:
+    """A folder that is written.
+
+    Attributes:
+        path: where it is now.
+    """
+
+    path: Path
+
+
+@contextlib.contextmanager
+def adding_version(folder: str | Path, *errors: type[Exception]) -> Iterator[Version]:
+    """Gives a temporary path and makes the folder written there the next numbered version.
+
+    It gets its number when it is complete, in one step: who looks for versions never meets half of
+    one, and of two that are written at once neither replaces the other.
+
+    Args:
+        folder: of the versions ("1", "2", ...); is made if it does not exist.
+        *errors: what else than OSError a library raises if it cannot write.
+
+    Raises:
+        OutputError: if it cannot be written. Then nothing has changed.
+    """
+    folder = Path(folder)
+    with reporting(folder, *errors), _staging(folder) as staging:
+        version = Version(staging / "version")
+        yield version
+        numbers = (int(path.name) for path in folder.glob("*/") if path.name.isdecimal())
+        for number in itertools.count(1 + max(numbers, default=0)):
+            final = folder / str(number)
+            try:
+                os.rename(version.path, final)
+                version.path = final
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
 
 
 def append(path: str | Path, text: str) -> None:

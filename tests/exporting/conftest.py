@@ -32,6 +32,18 @@ def run_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def exported_report(run_folder, tmp_path_factory):
+    """What exporting that run reports; done as in the training that the run says."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return saved_model.export_saved_model(
+            run_folder, tmp_path_factory.mktemp("models") / "pdcnet"
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 @pytest.fixture
 def network(run_folder, _loaded):
     """What `load` gives for that run, with its own weights whatever the tests before did."""

@@ -2,30 +2,33 @@ import hashlib
 import json
 
 import cv2
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from tfdense.errors import InputError
 from tfdense.exporting import VerificationError, export_saved_model, saved_model, signatures
-from tfdense.exporting.metadata import hash_weights
+from tfdense.exporting.metadata import SIGNATURES, hash_weights
 from tfdense.exporting.verification import read_pair
 from tfdense.exporting.warm_up import prediction_log
+from tfdense.files import adding_version
 from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
+from tfdense.saved_models import SavedModel
 
 
 @pytest.fixture(scope="module")
-def exported(run_folder, tmp_path_factory):
+def exported(exported_report):
     """The report of an exported pdcnet-lite and the SavedModel, loaded."""
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        report = export_saved_model(run_folder, tmp_path_factory.mktemp("models") / "pdcnet")
-    finally:
-        keras.config.set_dtype_policy("float32")
-    return report, tf.saved_model.load(str(report.path))
+    return exported_report, tf.saved_model.load(str(exported_report.path))
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    """The same as it is served."""
+    return SavedModel(exported[0].path)
 
 
 def smooth_images(*sizes):
@@ -40,8 +43,12 @@ def png(image):
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
-def call(loaded, signature, source, target):
-    answer = loaded.signatures[signature](source=tf.constant(source), target=tf.constant(target))
+def call(loaded, signature, source, target, **others):
+    """Calls a signature as Python does, which wants all inputs; others know what may be missing."""
+    masks = tf.ones([1, 1, 1], tf.uint8) if signature == "match" else tf.constant([b""])
+    inputs = {"source": source, "target": target, "source_mask": masks, "target_mask": masks}
+    inputs = {name: tf.constant(values) for name, values in (inputs | others).items()}
+    answer = loaded.signatures[signature](**inputs)
     return {name: values.numpy() for name, values in answer.items()}
 
 
@@ -52,12 +59,133 @@ def test_report_and_layout(exported):
     assert 0 <= report.median.flow <= 1e-3 and 0 <= report.largest.flow <= 1e-3
     assert 0 <= report.median.confidence <= report.largest.confidence <= 1e-3
     assert "kept" in str(report)
-    assert set(loaded.signatures) == {"match", "match_encoded", "serving_default"}
+    assert set(loaded.signatures) == {*SIGNATURES, "serving_default"}
     inputs = loaded.signatures["serving_default"].structured_input_signature[1]
-    assert {name: spec.dtype for name, spec in inputs.items()} == {
-        "source": tf.uint8,
-        "target": tf.uint8,
+    assert {name: spec.dtype for name, spec in inputs.items()} == dict.fromkeys(
+        SIGNATURES["match"]["inputs"], tf.uint8
+    )
+
+
+def test_every_input_and_output_is_described(exported, model):
+    assert model.description["signatures"].keys() == SIGNATURES.keys()
+    for name in SIGNATURES:
+        signature = model.signatures[name]
+        for kind in ("inputs", "outputs"):
+            specs = getattr(signature, kind)
+            assert {key: spec.description for key, spec in specs.items()} == SIGNATURES[name][kind]
+            assert {key for key, spec in specs.items() if spec.optional} == {
+                key for key in specs if kind == "inputs" and key.endswith("_mask")
+            }
+    with pytest.raises(InputError, match="not a SavedModel that tfdense exported"):
+        SavedModel(exported[0].path.parent)
+
+
+def test_no_operation_of_match_is_tensorflows_alone(exported):
+    """Other readers, as OpenVINO, have no ScaleAndTranslate, and decode no files."""
+    graph = exported[1].signatures["match"].graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    operations = {node.op for node in nodes}
+    assert "Conv2D" in operations and "ResizeBilinear" in operations
+    assert not operations & {"ScaleAndTranslate", "DecodeJpeg", "While", "If", "StatelessIf"}
+
+
+@pytest.mark.parametrize("size", [(20, 30), (7, 11), (33, 47), (9, 60), (31, 8), (1, 1)])
+def test_resizing_is_tensorflows_with_antialias(size):
+    values = np.random.default_rng(2).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32)
+    expected = tf.image.resize(values, size, antialias=True).numpy()
+    found = signatures._resize_image(tf.constant(values), tf.constant(size))
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_masks_as_inputs_are_those_of_transparent_files(model):
+    (source, target), masks = smooth_images((96, 128), (96, 128)), np.zeros((2, 96, 128), np.uint8)
+    masks[0, :, 30:] = 1
+    masks[1, 20:, :] = 255
+    plain = model.run("match", {"source": source[None], "target": target[None]})
+    answer = model.run(
+        "match",
+        {
+            "source": source[None],
+            "target": target[None],
+            "source_mask": masks[:1],
+            "target_mask": masks[1:],
+        },
+    )
+    assert np.abs(plain["flow"] - answer["flow"]).max() > 0.1
+    transparent = [
+        cv2.imencode(".png", np.dstack([image[..., ::-1], 255 * (mask > 0)]).astype(np.uint8))[1]
+        for image, mask in zip((source, target), masks, strict=True)
+    ]
+    names = ("source", "target")
+    encoded = {name: [x.tobytes()] for name, x in zip(names, transparent, strict=True)}
+    files = {
+        **{name: [png(image)] for name, image in zip(names, (source, target), strict=True)},
+        "source_mask": [png(np.repeat(masks[0, ..., None], 3, axis=-1))],
+        "target_mask": [png(np.repeat(masks[1, ..., None], 3, axis=-1))],
     }
+    for inputs in (encoded, files):
+        other = model.run("match_encoded", inputs)
+        for name, values in answer.items():
+            np.testing.assert_allclose(other[name], values, atol=1e-4)
+    assert (answer["confidence"][0, :20] == 0).all()
+    files["source_mask"] = [png(source[:50])]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="source has another size"):
+        model.run("match_encoded", files)
+
+
+def test_each_pair_of_a_batch_has_its_own_size_and_points(model):
+    sizes = (64, 96), (80, 64), (48, 100)
+    images = list(smooth_images(*sizes))
+    pairs = [(images[0], images[1]), (images[2], images[0])]
+    single = [model.run("match", {"source": s[None], "target": t[None]}) for s, t in pairs]
+    encoded = {
+        role: [png(pair[i]) for pair in pairs] for i, role in enumerate(("source", "target"))
+    }
+    together = model.run("match_encoded", encoded)
+    np.testing.assert_array_equal(together["target_size"], [[80, 64], [64, 96]])
+    assert together["flow"].shape == (2, 80, 96, 2)
+    for i, (height, width) in enumerate(together["target_size"]):
+        for name, values in single[i].items():
+            np.testing.assert_allclose(together[name][i, :height, :width], values[0], atol=1e-4)
+            assert not together[name][i, height:].any() and not together[name][i, :, width:].any()
+    points = np.float32(
+        [[[3, 4], [3.25, 4.5], [-3, 20], [np.nan, 1]], [[95, 63], [94.5, 63.4], [0, 0], [95, 70]]]
+    )
+    found = model.run("match_points", {**encoded, "target_points": points})
+    for i in range(2):
+        values = np.dstack([single[i]["flow"][0], single[i]["confidence"][0]])
+        x, y = np.nan_to_num(points[i]).T
+        *flow, expected = (
+            ndimage.map_coordinates(values[..., c], [y, x], order=1, mode="nearest")
+            for c in range(3)
+        )
+        places = np.nan_to_num(points[i]) + np.transpose(flow)
+        outside = np.isnan(points[i]).any(axis=-1) | (points[i] < -0.5).any(axis=-1)
+        outside |= points[i, :, 1] > 79.5 if i == 0 else points[i, :, 1] > 63.5
+        places[np.isnan(points[i]).any(axis=-1)] = 0
+        np.testing.assert_allclose(found["source_points"][i], places, atol=1e-3)
+        np.testing.assert_allclose(
+            found["confidence"][i], np.where(outside, 0, expected), atol=1e-4
+        )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differ in their batch size"):
+        model.run("match_encoded", {**encoded, "target": encoded["target"][:1]})
+
+
+def test_versions_appear_whole_and_replace_none(tmp_path):
+    with adding_version(tmp_path / "model") as version:
+        version.path.mkdir()
+        (version.path / "file").write_text("first")
+        assert not list((tmp_path / "model").glob("[0-9]*"))
+        with adding_version(tmp_path / "model") as other:  # the same number, had they been counted
+            other.path.mkdir()
+            (other.path / "file").write_text("second")
+        assert other.path.name == "1"
+    assert version.path.name == "2"
+    assert (tmp_path / "model" / "1" / "file").read_text() == "second"
+    with pytest.raises(KeyError), adding_version(tmp_path / "model") as broken:
+        broken.path.mkdir()
+        raise KeyError
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["1", "2"]
 
 
 def test_match_at_a_working_size_is_exactly_the_network(exported, network):
@@ -174,7 +302,7 @@ def test_warm_up_requests_run(exported):
                 tensor = tf.make_ndarray(TensorProto.FromString(parts[2]))
                 inputs[parts[1].decode()] = tensor
         answers[signature] = call(loaded, signature, **inputs)
-    assert set(answers) == {"match", "match_encoded"}
+    assert set(answers) == {"match", "match_encoded", "match_points"}
     np.testing.assert_allclose(answers["match"]["flow"], answers["match_encoded"]["flow"])
 
 
@@ -200,8 +328,6 @@ def test_other_networks_at_any_size(other_network, tmp_path):
     encoded = call(loaded, "match_encoded", [png(source)], [jpeg])
     np.testing.assert_allclose(encoded["flow"], answer["flow"], atol=0.5)
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="images of target differ in size"):
-        call(loaded, "match_encoded", [png(source)] * 2, [png(target), png(target[1:])])
     with pytest.raises(tf.errors.InvalidArgumentError, match="differ in their batch size"):
         call(loaded, "match", np.stack([source] * 2), target[None])
 

@@ -1,5 +1,6 @@
 """Exporting to a SavedModel, which TensorFlow Serving loads."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -10,36 +11,52 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.exporting import signatures
-from tfdense.exporting.metadata import describe
-from tfdense.exporting.verification import ExportReport, keras_run, read_pair, verify
+from tfdense.exporting import encoded_pairs, signatures
+from tfdense.exporting.metadata import SIGNATURES, describe
+from tfdense.exporting.verification import (
+    LARGEST,
+    Difference,
+    ExportReport,
+    VerificationError,
+    keras_run,
+    read_pair,
+    verify,
+)
 from tfdense.exporting.warm_up import write_warm_up_requests
-from tfdense.files import check_folder, replacing
+from tfdense.files import adding_version, check_folder
 from tfdense.models import load
 from tfdense.models.presets import licence_of
+from tfdense.saved_models import SavedModel
 
-_SIGNATURES = ("match", "match_encoded")
-_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
-_ENCODED = tf.TensorSpec([None], tf.string)
 _VERIFIED_SIDE = 256
+_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
+_MASKS = tf.TensorSpec([None, None, None], tf.uint8)
+_ENCODED = tf.TensorSpec([None], tf.string)
+_POINTS = tf.TensorSpec([None, None, 2], tf.float32)
+# Read by TensorFlow Serving with --enable_per_model_batching_params. Requests join a batch only
+# if their tensors have the same shapes, which those of encoded images always have.
+_BATCHING = """\
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 16 }
+num_batch_threads { value: 2 }
+"""
 
 
 def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
-    """Writes a network as SavedModel with the signatures `match` and `match_encoded`.
+    """Writes a network as SavedModel with the signatures `match`, `match_encoded`, `match_points`.
 
-    Both answer "flow" [batch, height, width, 2], "confidence" [batch, height, width] (R = 1 px),
-    "log_variance" and "logits" [batch, height, width, components], at the target's size and in px
-    of the source. `match`, which is the default, takes "source" and "target" as uint8
-    [batch, height, width, 3] of any size; `match_encoded` as the bytes of JPEG or PNG files
-    [batch]. The network sees the target's size, whatever it is: a server should bound what it
-    accepts.
+    `tfdense.exporting.metadata.SIGNATURES` says what they take and answer, and so does
+    ``assets.extra/tfdense.json`` in the folder; `match` is also the default. The network sees the
+    target's size, whatever it is: a server should bound what it accepts. Each version comes into
+    its place in one step, when it is complete and was compared with Keras.
 
     Args:
         name: what `tfdense.models.load` takes.
         folder: for the numbered versions; this one gets the next number.
 
     Returns:
-        What was written, after running both and comparing them with Keras.
+        What was written, after running all signatures and comparing them with Keras.
 
     Raises:
         InputError: if there is no such network.
@@ -49,20 +66,17 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
     folder = Path(folder)
     check_folder(folder)
     model, config = load(name)
-    version = folder / str(_next_version(folder))
     size = _verified_size(model)
-    description = describe(model, config, None, licence_of(name))
-    with replacing(version, tf.errors.OpError) as temporary:
+    description = describe(model, config, None, licence_of(name), SIGNATURES)
+    with adding_version(folder, tf.errors.OpError) as version:
+        temporary = version.path
         _save(model, temporary)
         _write_extra_assets(temporary, folder.resolve().name, model, description)
-        loaded = tf.saved_model.load(str(temporary))
-        runs = [functools.partial(_run, loaded, signature) for signature in _SIGNATURES]
-        return verify(version, temporary, [(run, keras_run(model)) for run in runs], size)
-
-
-def _next_version(folder: Path) -> int:
-    versions = (int(path.name) for path in folder.glob("*/") if path.name.isdecimal())
-    return 1 + max(versions, default=0)
+        loaded = SavedModel(temporary)
+        runs = [functools.partial(_run, loaded, name) for name in ("match", "match_encoded")]
+        report = verify(folder, temporary, [(run, keras_run(model)) for run in runs], size)
+        _check_points(loaded, *read_pair(size))
+    return dataclasses.replace(report, path=version.path)
 
 
 def _verified_size(model: keras.Model) -> tuple[int, int]:
@@ -71,44 +85,100 @@ def _verified_size(model: keras.Model) -> tuple[int, int]:
 
 
 def _save(model: keras.Model, folder: Path) -> None:
-    match = _function(functools.partial(signatures.match, model), _IMAGES)
-    match_encoded = _function(functools.partial(signatures.match_encoded, match), _ENCODED)
     module = tf.Module()
     module.model_variables = [weight.value for weight in model.weights]
+    match, match_encoded, match_points = _functions(model)
     tf.saved_model.save(
         module,
         str(folder),
-        signatures={"serving_default": match, "match": match, "match_encoded": match_encoded},
+        signatures={
+            "serving_default": match,
+            "match": match,
+            "match_encoded": match_encoded,
+            "match_points": match_points,
+        },
     )
 
 
-def _function(function: Callable, spec: tf.TensorSpec) -> Callable:
-    return tf.function(function, input_signature=[spec, spec], autograph=False)
+def _functions(model: keras.Model) -> list[Callable]:
+    """Returns the functions of the signatures; TensorFlow stores the defaults of their masks."""
+    all_pixels, no_file = tf.ones([1, 1, 1], tf.uint8), tf.constant([b""])
+    plain = _function(functools.partial(signatures.match, model), _IMAGES, _IMAGES)
+
+    def match(source, target, source_mask=all_pixels, target_mask=all_pixels):
+        return signatures.match_masked(plain, source, target, source_mask, target_mask)
+
+    match = _function(match, _IMAGES, _IMAGES, _MASKS, _MASKS)
+
+    def match_encoded(source, target, source_mask=no_file, target_mask=no_file):
+        return encoded_pairs.match_encoded(match, source, target, source_mask, target_mask)
+
+    def match_points(source, target, target_points, source_mask=no_file, target_mask=no_file):
+        return encoded_pairs.match_points(
+            match, target_points, source, target, source_mask, target_mask
+        )
+
+    return [
+        match,
+        _function(match_encoded, *[_ENCODED] * 4),
+        _function(match_points, _ENCODED, _ENCODED, _POINTS, _ENCODED, _ENCODED),
+    ]
+
+
+def _function(function: Callable, *specs: tf.TensorSpec) -> Callable:
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _write_extra_assets(folder: Path, name: str, model: keras.Model, description: dict) -> None:
     """Writes what belongs to a SavedModel but TensorFlow does not know of."""
+    (folder / "batching_params.pbtxt").write_text(_BATCHING)
     extra = folder / "assets.extra"
     extra.mkdir()
     content = json.dumps(description, indent=2)
     (extra / "tfdense.json").write_text(content, encoding="utf-8")
     pair = read_pair(_verified_size(model))
-    requests = {signature: _inputs(signature, *pair) for signature in _SIGNATURES}
+    requests = {signature: _inputs(signature, *pair) for signature in SIGNATURES}
     write_warm_up_requests(extra / "tf_serving_warmup_requests", name, requests)
 
 
-def _run(loaded, signature: str, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+def _check_points(loaded: SavedModel, source: np.ndarray, target: np.ndarray) -> None:
+    """Compares what `match_points` says of some pixels with what `match_encoded` does.
+
+    Raises:
+        VerificationError: if they differ.
+    """
+    dense, points = (_run(loaded, f"match_{x}", source, target) for x in ("encoded", "points"))
+    x, y = _some_points(target).astype(int).T
+    places = dense["flow"][y, x] + np.stack([x, y], axis=-1)
+    difference = Difference(
+        np.abs(points["source_points"] - places).max(),
+        np.abs(points["confidence"] - dense["confidence"][y, x]).max(),
+    )
+    if not difference.within(LARGEST):
+        raise VerificationError(f"match_points and match_encoded differ: {difference}. Not kept.")
+
+
+def _some_points(target: np.ndarray) -> np.ndarray:
+    height, width = target.shape[:2]
+    return np.float32([[0, 0], [width - 1, height - 1], [width // 2, height // 3]])
+
+
+def _run(
+    loaded: SavedModel, signature: str, source: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
     """Answers two images uint8 [height, width, 3] by a signature."""
-    inputs = _inputs(signature, source, target)
-    answer = loaded.signatures[signature](**{name: tf.constant(x) for name, x in inputs.items()})
-    return {name: values[0].numpy() for name, values in answer.items()}
+    answer = loaded.run(signature, _inputs(signature, source, target))
+    return {name: values[0] for name, values in answer.items()}
 
 
 def _inputs(signature: str, source: np.ndarray, target: np.ndarray) -> dict:
     """Returns what a signature takes for two images: a batch of one each."""
-    if signature == "match_encoded":
-        return {"source": [_png(source)], "target": [_png(target)]}
-    return {"source": source[None], "target": target[None]}
+    if signature == "match":
+        return {"source": source[None], "target": target[None]}
+    images = {"source": [_png(source)], "target": [_png(target)]}
+    if signature == "match_points":
+        return {**images, "target_points": _some_points(target)[None]}
+    return images
 
 
 def _png(image: np.ndarray) -> bytes:

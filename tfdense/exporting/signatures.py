@@ -6,11 +6,9 @@ import keras
 import tensorflow as tf
 
 from tfdense.errors import InputError
-from tfdense.exporting.encoded import decode_upright
 from tfdense.exporting.metadata import RADIUS
 from tfdense.geometry import pixel_grid, resize_bilinear, spatial_size
 from tfdense.masking import CELLS, NOISE, UNKNOWN_LOG_VARIANCE
-from tfdense.pixels import OPAQUE
 
 
 def match_fixed(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
@@ -56,7 +54,7 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
     Returns:
         As `match_fixed`, at the target's size and in px of the source.
     """
-    source = _checked(
+    source = checked(
         source,
         tf.shape(source)[0],
         tf.shape(target)[0],
@@ -85,22 +83,22 @@ def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
     }
 
 
-def match_encoded(match: Callable, source, target) -> dict[str, tf.Tensor]:
-    """Matches images that come as the bytes of JPEG or PNG files.
-
-    They are decoded by `tfdense.exporting.encoded.decode_upright`. Within a batch all sources must
-    have one size, and all targets; any other is refused. What is transparent is masked, see
-    `tfdense.masking`.
+def match_masked(match: Callable, source, target, source_mask, target_mask) -> dict[str, tf.Tensor]:
+    """Matches images of which not every pixel counts; as `tfdense.masking` says.
 
     Args:
         match: of two batches of images.
-        source, target: strings [batch].
+        source, target: uint8 [batch, height, width, 3].
+        source_mask, target_mask: numbers [batch, height, width], or with sides of 1 that hold for
+            all; what is above half of a mask's largest counts.
 
     Returns:
         As `match`.
     """
-    source, source_mask = _decode(source, "source")
-    target, target_mask = _decode(target, "target")
+    source_mask, target_mask = (
+        tf.broadcast_to(_above_half(mask), tf.shape(images)[:3])
+        for mask, images in ((source_mask, source), (target_mask, target))
+    )
     outputs = match(_hide(source, source_mask, "source"), _hide(target, target_mask, "target"))
     masked = _is_masked(outputs["flow"], source_mask, target_mask)
     unknown = tf.constant(UNKNOWN_LOG_VARIANCE)
@@ -123,26 +121,42 @@ def _working_side(side, model: keras.Model) -> tf.Tensor:
 
 
 def _resize_image(image, size) -> tf.Tensor:
-    return tf.image.resize(image, size, method="bilinear", antialias=True)
+    """Resizes images as `tf.image.resize` does with antialias.
+
+    The operation that this runs, ScaleAndTranslate, is known to TensorFlow alone.
+    """
+    image = tf.cast(image, tf.float32)
+    rows = _resize_rows(image, size[0])
+    return tf.transpose(_resize_rows(tf.transpose(rows, [0, 2, 1, 3]), size[1]), [0, 2, 1, 3])
 
 
-def _checked(image, actual, expected, message: str) -> tf.Tensor:
-    """Returns the image, once both values are known to be equal."""
+def _resize_rows(image, new: tf.Tensor) -> tf.Tensor:
+    """Weighs the rows around each new one by a triangle as wide as the coarser of both grids."""
+    old = tf.shape(image)[1]
+    scale = tf.cast(old, tf.float32) / tf.cast(new, tf.float32)
+    radius = tf.maximum(scale, 1.0)
+    centre = (tf.range(tf.cast(new, tf.float32)) + 0.5) * scale - 0.5
+    taps = tf.range(2.0 * tf.math.ceil(radius) + 1.0)
+    places = (tf.math.ceil(centre - radius))[:, None] + taps
+    limit = tf.cast(old, tf.float32) - 1.0
+    weights = tf.maximum(0.0, 1.0 - tf.abs(places - centre[:, None]) / radius)
+    weights *= tf.cast((places >= 0.0) & (places <= limit), tf.float32)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    rows = tf.gather(image, tf.cast(tf.clip_by_value(places, 0.0, limit), tf.int32), axis=1)
+    shape = tf.shape(rows)
+    flat = tf.reshape(rows, [shape[0], shape[1], shape[2], shape[3] * 3])
+    return tf.reshape(weights[:, None] @ flat, [shape[0], shape[1], shape[3], 3])
+
+
+def checked(image, actual, expected, message: str) -> tf.Tensor:
+    """Returns an image, once both values are known to be equal."""
     with tf.control_dependencies([tf.debugging.assert_equal(actual, expected, message)]):
         return tf.identity(image)
 
 
-def _decode(encoded, role: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes strings [batch] to images uint8 [batch, height, width, 3] and their masks."""
-    size = tf.shape(decode_upright(encoded[0])[0])
-
-    def decode(one):
-        image, alpha = decode_upright(one)
-        message = f"the images of {role} differ in size within the batch"
-        return _checked(image, tf.shape(image), size, message), alpha >= OPAQUE
-
-    specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None], tf.bool)
-    return tf.map_fn(decode, encoded, fn_output_signature=specs)
+def _above_half(mask) -> tf.Tensor:
+    mask = tf.cast(mask, tf.float32)
+    return mask > tf.reduce_max(mask, axis=[1, 2], keepdims=True) / 2
 
 
 def _hide(images, masks, role: str) -> tf.Tensor:

@@ -11,16 +11,13 @@ import cv2
 import keras
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
 
 from tfdense import mixture as mixtures
-from tfdense.descriptions import check_description, parse_description
 from tfdense.errors import InputError
-from tfdense.files import utf8_path
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 from tfdense.ops.correlation import forward_only
+from tfdense.saved_models import SavedModel
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 
@@ -149,34 +146,17 @@ class KerasBackend:
 
 
 class SavedModelBackend:
-    """A SavedModel that `tfdense.exporting` wrote.
-
-    It runs in a session of its own: what `tf.saved_model.load` loads stays in memory for ever,
-    335 MiB each time, and takes half as long again to load.
-    """
+    """A SavedModel that `tfdense.exporting` wrote."""
 
     def __init__(self, folder: Path, max_side: int):
         refuse_fork()
         _bound_memory()
-        path = folder / "assets.extra" / "tfdense.json"
-        if not path.is_file():
-            raise InputError(f"{folder} is not a SavedModel that tfdense exported: no {path.name}.")
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        self._model = SavedModel(folder)
+        self._match = self._model.function("match", ("source", "target"), _OUTPUTS)
         try:
-            metadata = check_description(
-                parse_description(path.read_bytes()), "stride", "minimum_size"
-            )
-            self.mixture = _mixture(metadata)
-            with utf8_path(folder) as reachable:
-                self._match = _signature(self._session, Path(reachable), "match")
-        except (ValueError, OSError, KeyError, DecodeError, tf.errors.OpError) as error:
-            reasons = [line for line in str(error).splitlines() if line and line[-1] != ":"]
-            raise InputError(f"The SavedModel {folder} is broken: {reasons[0]}") from None
-        self.working_size = TargetSize(max_side, metadata["stride"], metadata["minimum_size"])
-
-    def __del__(self):
-        if hasattr(self, "_session"):
-            self._session.close()
+            self.mixture, self.working_size = described(self._model.description, max_side)
+        except ValueError as error:
+            raise InputError(f"The SavedModel {folder} is broken: {error}") from None
 
     def run(self, source, target):
         refuse_fork()
@@ -184,20 +164,14 @@ class SavedModelBackend:
         return {name: values[0] for name, values in zip(_OUTPUTS, outputs, strict=True)}
 
 
-def _signature(session: tf.compat.v1.Session, folder: Path, name: str) -> Callable:
-    """Loads a SavedModel; returns a function of source and target that answers `_OUTPUTS`."""
-    saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    graphs = [graph for graph in saved_model.meta_graphs if name in graph.signature_def]
-    if not graphs:
-        raise ValueError(f"no signature {name} in saved_model.pb")
-    graph = graphs[0]
-    with session.graph.as_default():
-        saver = tf.compat.v1.train.import_meta_graph(graph, clear_devices=True)
-        saver.restore(session, str(folder / "variables" / "variables"))
-    signature = graph.signature_def[name]
-    return session.make_callable(
-        [signature.outputs[output].name for output in _OUTPUTS],
-        [signature.inputs[role].name for role in ("source", "target")],
+def described(description: dict, max_side: int) -> tuple[Mixture, TargetSize]:
+    """Returns what a backend needs besides its network, of what an exported model says of itself.
+
+    Raises:
+        ValueError: if it says nothing of its mixture.
+    """
+    return _mixture(description), TargetSize(
+        max_side, description["stride"], description["minimum_size"]
     )
 
 

@@ -1,6 +1,7 @@
 """``tfdense match``: matches two images and writes flow, confidence and pictures."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from tfdense.startup import import_tensorflow, quiet
 # What a match may miss when it leads to the source and back: errors of both directions add up.
 _CYCLE_RADII = 3
 _ROLES = ("source", "target")
+_TOKEN = "TFDENSE_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pdcnet-lite",
         help="a preset, the folder of a run, a .weights.h5, a .keras file, an exported "
         "SavedModel or a .tflite (%(default)s)",
+    )
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="of a tfdense serve that runs the network in the place of --model: "
+        f"http://HOST:PORT or https://; the variable {_TOKEN} holds the token that it may want",
     )
     parser.add_argument(
         "--max-side",
@@ -116,7 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.inference import matcher as matchers
 
     use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
-    matcher = matchers.load(arguments.model, *use)
+    matcher = (
+        _connect(arguments.server, use)
+        if arguments.server
+        else matchers.load(arguments.model, *use)
+    )
     start = time.perf_counter()
     match = matcher.match(source, target, arguments.radius, arguments.both_ways)
     milliseconds = 1000 * (time.perf_counter() - start)
@@ -137,6 +149,18 @@ def run(arguments: argparse.Namespace) -> int:
         f"wrote to {arguments.output}: {', '.join(path.name for path in paths)}"
     )
     return 0
+
+
+def _connect(url: str, use: tuple):
+    try:
+        from tfdense.client import Client
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"A server needs the package {error.name}: pip install 'tfdense[client]'"
+        ) from None
+    from tfdense.inference.remote import connect
+
+    return connect(Client(url, token=os.environ.get(_TOKEN)), *use)
 
 
 def _read_images(arguments: argparse.Namespace) -> list[Photo]:

@@ -1,0 +1,181 @@
+"""The server's ports, TLS, silent connections, and how it ends."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx
+import pytest
+from known_server import image
+
+from tfdense import cli
+from tfdense.client import Client, ServerError
+from tfdense.data import bundled_pair
+from tfdense.errors import InputError
+from tfdense.exporting import export_saved_model
+from tfdense.serving import server as servers
+from tfdense.serving.logs import log, start_logging
+from tfdense.serving.server import Address, Server
+
+
+def test_a_port_that_is_taken(serving):
+    server = serving()
+    with pytest.raises(InputError, match="Cannot listen on 127"):
+        Server(server.service, Address("127.0.0.1", server.port, None)).run()
+    server.service.stopping = False
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    paths = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext"
+    command = [*command.split(), "subjectAltName=IP:127.0.0.1", "-out", paths[0], "-keyout"]
+    subprocess.run([*command, paths[1]], check=True, capture_output=True)
+    return paths
+
+
+def test_tls(serving, certificate):
+    server = serving(tls=certificate)
+    trusted = {"name": "known", "verify": str(certificate[0])}
+    for url in (server.url, f"grpcs://{server.grpc}"):
+        with Client(url, **trusted) as client:
+            assert client.match(image(4), image())["flow"][0, 0, 0] == 4
+    with (
+        Client(server.url, "known", retries=0) as client,
+        pytest.raises(ServerError, match="verif"),
+    ):
+        client.match(image(), image())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent"], "absent"),
+        (["absent", "--queue", "0"], "Expected --queue above 0. Received: 0"),
+        (["absent", "--certificate", "x.pem"], "both a certificate and its key"),
+        (["absent", "--certificate", "x.pem", "--key", "y.pem"], "are no pair for TLS"),
+        (["absent", "--token-file", "absent.txt"], "Cannot read the token of absent.txt"),
+    ],
+)
+def test_mistakes_of_the_command_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["serve", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_connection_that_says_nothing_is_closed(serving, monkeypatch):
+    monkeypatch.setattr(servers, "_HEADER_SECONDS", 0.2)
+    server = serving()
+    for begin in (b"", b"POST /v1/models/known:predict HT"):
+        with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            client.sendall(begin)
+            assert client.recv(10) == b""
+
+
+def test_logs_are_json(capsys):
+    start_logging()
+    log("it happened", path='a"b', status=200)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["level"], line["path"]) == ("it happened", "info", 'a"b')
+
+
+_SLOW_MODEL = """
+import signal, sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from tfdense.serving.batching import Batcher
+from tfdense.serving.limits import Limits
+from tfdense.serving.metrics import Metrics
+from tfdense.serving.server import Address, Server
+from tfdense.serving.service import Service
+from tfdense.serving.versions import Versions
+
+image = SimpleNamespace(
+    dtype=np.dtype(np.uint8), shape=(None, None, None, 3), optional=False, description=""
+)
+signature = SimpleNamespace(inputs={"source": image, "target": image}, outputs={"flow": image})
+model = SimpleNamespace(signatures={"match": signature}, definitions={}, description={})
+
+def run(model, name, inputs):
+    print("running", flush=True)
+    time.sleep(1)
+    return {"flow": np.ones((1, 2), np.float32)}
+
+folder = Path(sys.argv[1])
+(folder / "saved_model.pb").touch()
+metrics = Metrics()
+versions = Versions(folder, "slow", lambda path: model)
+service = Service(versions, Batcher(run, metrics=metrics), Limits(), metrics)
+Server(service, Address(port=0, grpc_port=0), started=lambda at: print(at.port, flush=True)).run()
+service.close()
+print("ended", flush=True)
+"""
+
+
+def test_a_signal_ends_it_once_all_is_answered(tmp_path):
+    command = [sys.executable, "-c", _SLOW_MODEL, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url, answers = f"http://127.0.0.1:{int(process.stdout.readline())}", []
+
+        def ask():
+            with Client(url, "slow", retries=0) as client:
+                images = {"source": image()[None], "target": image()[None]}
+                answers.append(client.predict("match", images)["flow"].sum())
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGTERM)
+        thread.join(30)
+        assert process.wait(30) == 0
+        assert process.stdout.read().endswith("ended\n")
+        assert answers == [2]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.slow
+def test_the_command_answers_what_runs_when_it_is_told_to_end(tmp_path):
+    folder = export_saved_model("pdcnet-lite", tmp_path / "model").path.parent
+    code = "import sys; from tfdense.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        said = {}
+        while said.get("event") != "ready":
+            said = json.loads(process.stderr.readline())
+        assert httpx.get(f"{said['http']}/readyz").status_code == 200
+        answers = []
+
+        def ask():
+            with Client(said["http"], said["model"]) as client:
+                answers.append(client.match(*bundled_pair())["flow"].shape)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while "tfdense_queue_requests 2.0" not in httpx.get(f"{said['http']}/metrics").text:
+            pass
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(120)
+        assert len(answers) == 3
+        assert process.wait(60) == 0
+        assert '"event": "stopped"' in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -1,0 +1,1 @@
+"""Serving an exported network over HTTP and gRPC, see docs/serving.md."""

@@ -1,0 +1,85 @@
+"""One version of an exported network, as the server runs it."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfdense.saved_models import SavedModel, Signature
+from tfdense.serving.protocols.rest import DEFAULT_SIGNATURE
+from tfdense.serving.refusal import Refusal, wrong
+
+
+class Model(Protocol):
+    """What a server needs of a network.
+
+    Attributes:
+        signatures: by name.
+        definitions: by name, what TensorFlow stores of each (``SignatureDef``).
+        description: what the export says of itself.
+    """
+
+    signatures: dict[str, Signature]
+    definitions: dict[str, Any]
+    description: dict
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Calls a signature, see `tfdense.saved_models.SavedModel.run`."""
+
+
+class ServedModel:
+    """A SavedModel that refuses what it cannot compute; see `Model`."""
+
+    def __init__(self, folder: Path, threads: int | None = None):
+        self._model = SavedModel(folder, threads)
+        self.signatures = self._model.signatures
+        self.definitions = self._model.definitions
+        self.description = self._model.description
+
+    def run(self, signature, inputs):
+        if signature == DEFAULT_SIGNATURE:  # the same, but TensorFlow would prepare it once more
+            signature = "match"
+        try:
+            return self._model.run(signature, inputs)
+        except tf.errors.InvalidArgumentError as error:
+            raise wrong(_reason(error)) from None
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise Refusal(503, "Not enough memory for this request now.", 5) from None
+
+    def warm_up(self) -> None:
+        """Calls each signature once: the first call of each takes seconds."""
+        image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        encoded = np.array([tf.io.encode_png(image).numpy()], object)
+        points = np.zeros([1, 1, 2], np.float32)
+        for name, signature in self.signatures.items():
+            if name == DEFAULT_SIGNATURE:
+                continue
+            inputs = {}
+            for role, spec in signature.inputs.items():
+                if spec.optional:
+                    continue
+                if spec.dtype.kind == "O":
+                    inputs[role] = encoded
+                else:
+                    inputs[role] = points if role == "target_points" else image[None]
+            self.run(name, inputs)
+
+
+def load(folder: Path, threads: int | None = None) -> ServedModel:
+    """Loads a version and makes it ready to answer at once."""
+    model = ServedModel(folder, threads)
+    model.warm_up()
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """Returns what TensorFlow says of a wrong request, without the names of its operations."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = [
+        line for line in lines if "has another size than the image" in line or "differ in" in line
+    ]
+    if known:
+        return known[0].partition("assertion failed: ")[2].strip("[]") or known[0]
+    text = lines[0] if lines else type(error).__name__
+    return text.partition("\n")[0].partition(" [[")[0][:300]

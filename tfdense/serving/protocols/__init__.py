@@ -1,0 +1,1 @@
+"""What travels between client and server: pure functions of bytes, for both ends."""
