@@ -12,6 +12,7 @@ import sys
 
 # By module; the registered name of each is "tfdense>" and its own.
 OBJECTS = {
+    "tfdense.addons": ("CorrelationCost",),
     "tfdense.layers.attention": ("ContextLayer", "FlowPropagation"),
     "tfdense.layers.convolution": ("ConvolutionBlock",),
     "tfdense.layers.decoders": ("FlowDecoder", "RefinementNetwork", "Upsampling"),
