@@ -1,10 +1,10 @@
 """The parts of TensorFlow Addons that matching networks were built with, under their old names.
 
-TensorFlow Addons ended in May 2024; its compiled operations load under TensorFlow 2.15 at most. These
-take the same arguments and give the same numbers and gradients as version 0.23 on a CPU, but are made
-of TensorFlow's own operations: they run with any current TensorFlow, on any device, under XLA, and
-convert to TFLite. Their conventions are those of TensorFlow Addons, not of the rest of tfdense:
-`docs/tensorflow_addons.md` says what differs.
+TensorFlow Addons ended in May 2024; its compiled operations load under TensorFlow 2.15 at most.
+These take the same arguments and give the same numbers and gradients as version 0.23 on a CPU, but
+are made of TensorFlow's own operations: they run with any current TensorFlow, on any device, under
+XLA, and convert to TFLite. Their conventions are those of TensorFlow Addons, not of the rest of
+tfdense: `docs/tensorflow_addons.md` says what differs.
 """
 
 import keras

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -181,9 +181,19 @@ def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path
         _LOG.warning("%s has one photo: validation takes it too.", config.photos)
         return paths, paths
 
-    def key(path: Path) -> str:
-        name = path.relative_to(config.photos).as_posix()
+    names = {path: path.relative_to(config.photos).as_posix() for path in paths}
+    held_out = hold_out(names.values(), config.validation_share)
+    return (
+        [path for path in paths if names[path] not in held_out],
+        [path for path in paths if names[path] in held_out],
+    )
+
+
+def hold_out(names: Iterable[str], share: float) -> set[str]:
+    """Chooses a share of some names, at least one, by their hash alone."""
+
+    def key(name: str) -> str:
         return hashlib.sha256(os.fsencode(name)).hexdigest()
 
-    held_out = set(sorted(paths, key=key)[: max(round(config.validation_share * len(paths)), 1)])
-    return [path for path in paths if path not in held_out], sorted(held_out)
+    ordered = sorted(set(names), key=key)
+    return set(ordered[: max(round(share * len(ordered)), 1)])

@@ -6,7 +6,10 @@ nothing and a stream can be resumed at any step.
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -16,16 +19,19 @@ from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
 from tfdense.data.photos import training_photos, validation_photos
+from tfdense.data.real_pairs import RealPairs
 from tfdense.data.sequences import Sequences, make_frames
-from tfdense.data_config import DataConfig
+from tfdense.data.truth import training_truth, validation_truth
+from tfdense.data_config import SOURCES, DataConfig
+from tfdense.evaluation.layouts import LAYOUTS
 
-_TRAINING, _VALIDATION, _MEGADEPTH, _SEQUENCES = range(4)
+_TRAINING, _VALIDATION, _FIRST_SOURCE = range(3)
 
 
 def training_pairs(
     config: DataConfig, batch_size: int, seed: int, start_step: int = 0
 ) -> tf.data.Dataset:
-    """Makes an endless stream of random training pairs: synthetic, of MegaDepth, of sequences.
+    """Makes an endless stream of random training pairs: warped photos, and `SOURCES` by share.
 
     Args:
         config: the photos and the ranges.
@@ -47,10 +53,13 @@ def training_pairs(
         parts = canvases.read(_shuffled(number, len(canvases), seed), own_seed)
         return synthetic(*parts, own_seed, strength=warp_strength(number // batch_size, config))
 
-    if config.megadepth.folder is not None:
-        make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
-    if config.sequences.folder is not None:
-        make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
+    sources = _sources(config, seed)
+    later = sum(source.share for source in sources)
+    for source in sources:
+        # The one that is mixed in last is drawn first; of what it leaves the others take more.
+        later -= source.share
+        share = source.share and min(source.share / (1.0 - later), 1.0)
+        make = _mixed(make, source.make, share, seed, source.stream)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
     pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
     batches = pairs.batch(batch_size, drop_remainder=True)
@@ -58,7 +67,10 @@ def training_pairs(
 
 
 def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
-    """Makes random pairs of held-out photos, or of scenes of MegaDepth if such are held out.
+    """Makes random pairs of held-out photos, or real ones if such are held out.
+
+    Real are the scenes of MegaDepth that the configuration reserves, or else those held out of its
+    pairs with ground truth, of each of its groups by turns.
 
     Args:
         config: the photos, the scenes and the ranges.
@@ -77,6 +89,8 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
     if config.megadepth.validation_scene_list is not None:
         read = MegaDepth(held_out(config.megadepth), config.size, seed).read
         return _map(numbers, read).batch(batch_size).prefetch(1)
+    if truth := validation_truth(config, seed):
+        return _map(numbers, partial(_by_turns, truth)).batch(batch_size).prefetch(1)
     canvases = Canvases(validation_photos(config), config)
     synthetic = _one(make_pairs, _for_validation(config))
 
@@ -172,10 +186,40 @@ def _mixed(make, make_other, share: float, seed: int, stream: int):
     return mixed
 
 
-def _megadepth(config: DataConfig, seed: int):
-    megadepth = MegaDepth(config.megadepth, config.size, seed)
+def _by_turns(groups: list[RealPairs], number):
+    count = len(groups)
+    reads = [partial(pairs.read, number // count) for pairs in groups]
+    return tf.switch_case(tf.cast(number % count, tf.int32), reads)
+
+
+class _Source(NamedTuple):
+    """What pairs may be of beside warped photos: number and seed to a pair."""
+
+    make: Callable
+    share: float
+    stream: int
+
+
+def _sources(config: DataConfig, seed: int) -> list[_Source]:
+    makers = {
+        "megadepth": lambda: _relit(MegaDepth(config.megadepth, config.size, seed), config),
+        "sequences": lambda: _sequences(config, seed),
+        **{name: partial(_truth, name, config, seed) for name in LAYOUTS},
+    }
+    return [
+        _Source(makers[name](), getattr(config, name).share, stream)
+        for stream, name in enumerate(SOURCES, _FIRST_SOURCE)
+        if getattr(config, name).folder is not None
+    ]
+
+
+def _truth(name: str, config: DataConfig, seed: int):
+    return _relit(training_truth(name, config, seed), config)
+
+
+def _relit(pairs: RealPairs, config: DataConfig):
     relit = _one(with_appearance, config)
-    return lambda number, own_seed: relit(megadepth.read(number), own_seed)
+    return lambda number, own_seed: relit(pairs.read(number), own_seed)
 
 
 def _sequences(config: DataConfig, seed: int):
