@@ -82,7 +82,7 @@ class LossConfig:
             needs no ground truth. `level_weights` are of either, `photometric` is of the latter,
             the others are of the former.
         matching_weight: of the likelihood of the true cell, where a network matches whole images.
-        level_weights: one for each level, coarse to fine.
+        level_weights: one for each level, coarse to fine; None takes the network's own.
         resolution: ``level`` compares with the ground truth resized to each level's grid,
             ``full`` resizes the estimate to the ground truth.
         reduction: ``mean`` over the valid pixels of a level, or ``sum`` (the original's).
@@ -94,7 +94,7 @@ class LossConfig:
 
     objective: Literal["likelihood", "photometric"] = "likelihood"
     matching_weight: float = Field(1.0, ge=0)
-    level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
+    level_weights: tuple[float, ...] | None = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
     unmatched_weight: float = Field(1.0, ge=0)

@@ -1,4 +1,4 @@
-"""Training on ground truth of one's own: from the shipped weights, parts kept, and that it learns."""
+"""Training on ground truth of one's own: from the shipped weights, with frozen parts; it learns."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from tfdense.errors import InputError
 from tfdense.evaluation.layouts import find_truth
 from tfdense.images import write_image
 from tfdense.models import build, load
+from tfdense.training import command
 from tfdense.training.trainer import Trainer, freeze
 
 _SIZE = 128
@@ -37,16 +38,17 @@ def _error(matcher, pairs):
     return np.mean(errors)
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_shipped_weights_and_keeps_frozen_parts(eager, tmp_path):
     _write_pairs(tmp_path / "own", 2, 64)
     options = [
         *("data.size=64", "train.batch_size=1", "train.validation_pairs=1", "train.ema_momentum=0"),
         *("train.warmup_steps=0", "data.objects.probability=0", "data.photometry.probability=0"),
-        "train.frozen=[pyramid, context]",
+        "train.frozen=[efficientnet_lite0, context]",
     ]
-    command = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path / "own")]
+    words = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path / "own")]
     sets = [word for option in options for word in ("--set", option)]
-    assert cli.main([*command, *sets, "--steps", "1", "-o", str(tmp_path / "run")]) == 0
+    assert cli.main([*words, *sets, "--steps", "1", "-o", str(tmp_path / "run")]) == 0
     config = load_config(tmp_path / "run" / "config.yaml")
     assert config.data.flow.folder == str(tmp_path / "own") and config.data.photos is None
     assert config.model.options == {"refinement_passes": 1}
@@ -56,14 +58,40 @@ def test_it_starts_from_the_shipped_weights_and_keeps_frozen_parts(eager, tmp_pa
         for ours, theirs in zip(trained.variables, shipped.variables, strict=True)
         if not np.array_equal(ours, theirs)
     }
-    # Statistics of normalisations are of no training either.
+    # Statistics of normalisations are kept too.
     assert {"decoder_4", "refinement", "projection_4"} <= changed
-    assert not [name for name in changed if name.startswith(("pyramid", "context"))]
+    assert not [name for name in changed if name.startswith(("efficientnet_lite0", "context"))]
+
+
+def test_frozen_parts_keep_their_statistics():
+    network = build(ModelConfig("pwc-unet"))
+    everything = len(network.trainable_variables)
+    freeze(network, ["pyramid", "decoder"])
+    kept = [v for v in network.variables if "pyramid" in v.path or "decoder" in v.path]
+    assert kept and not {id(v) for v in kept} & {id(v) for v in network.trainable_variables}
+    assert 0 < len(network.trainable_variables) < everything
+
+
+@pytest.mark.parametrize("given", ["photos", "truth"])
+def test_data_are_photos_or_ground_truth_as_the_configuration_says(given, tmp_path, monkeypatch):
+    (tmp_path / "own" / "pair").mkdir(parents=True)
+    (tmp_path / "own" / "pair" / "points.txt").write_text("1 2 3 4\n")
+    configs = []
+    monkeypatch.setattr(command, "_train", lambda config, *_: configs.append(config) or 0)
+    path = "configs/finetune.yaml" if given == "truth" else "configs/default.yaml"
+    words = ["train", "--config", path, "--data", str(tmp_path / "own"), "-o", str(tmp_path / "r")]
+    assert cli.main(words) == 0
+    (config,) = configs
+    folders = {"photos": config.data.photos, "truth": config.data.matches.folder}
+    assert folders.pop(given) == str(tmp_path / "own")
+    assert [*folders.values()] == [None]
 
 
 def test_what_cannot_be_frozen_or_started_from():
     network = build(ModelConfig("pdcnet-lite", {"radius": 1}), backbone_weights=False)
-    with pytest.raises(InputError, match=r"names 'piramid'. Expected one of pyramid.*decoder_4"):
+    with pytest.raises(
+        InputError, match=r"names 'piramid'. Expected one of efficientnet_lite0.*decoder_4"
+    ):
         freeze(network, ["piramid"])
     with pytest.raises(InputError, match="nothing is left"):
         freeze(network, [layer.name for layer in network.layers])
@@ -74,8 +102,8 @@ def test_what_cannot_be_frozen_or_started_from():
 
 def test_data_of_no_known_layout_are_refused(tmp_path, capsys):
     write_image(tmp_path / "photo.png", np.zeros((64, 64, 3), np.uint8))
-    command = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path)]
-    assert cli.main(command) == 2
+    words = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path)]
+    assert cli.main(words) == 2
     assert "Expected one of flow-list, flow, flying-chairs" in (message := capsys.readouterr().err)
     assert message.rstrip().endswith("Received: photo.png.")
 
@@ -93,9 +121,9 @@ def test_four_pairs_are_learnt_by_heart(tmp_path):
         *("train.learning_rate=5.0e-4", "train.warmup_steps=10", "train.ema_momentum=0"),
         *("train.validation_pairs=1", "train.validate_every=150"),
     ]
-    command = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path / "own")]
+    words = ["train", "--config", "configs/finetune.yaml", "--data", str(tmp_path / "own")]
     sets = [word for option in options for word in ("--set", option)]
-    assert cli.main([*command, *sets, "--steps", "150", "-o", str(tmp_path / "run")]) == 0
+    assert cli.main([*words, *sets, "--steps", "150", "-o", str(tmp_path / "run")]) == 0
     after = _error(tfdense.load(tmp_path / "run" / "last.weights.h5"), own)
     print(f"AEPE {before:.3f} px before, {after:.3f} px after")
     assert after < 0.5

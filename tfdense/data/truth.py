@@ -22,7 +22,7 @@ from tfdense.inference.two_view import map_points
 
 _LOG = logging.getLogger(__name__)
 
-# Where two flows next to each other differ by more than this, in px, none between them is one.
+# Where flows within 3x3 px differ by more than this, in px, none between them is one.
 _EDGE = 1.0
 
 
@@ -199,10 +199,13 @@ def _resample(pair: EvaluationPair, places) -> tuple[np.ndarray, np.ndarray]:
     x, y = pair.points.astype(int).T
     dense = np.zeros([*pair.target.shape[:2], 3], np.float32)
     dense[y, x, :2], dense[y, x, 2] = pair.true_flow, 1.0
-    nearest = cv2.remap(dense, places, None, cv2.INTER_NEAREST)
-    smooth = cv2.remap(dense, places, None, cv2.INTER_LINEAR)
-    apart = np.abs(smooth[..., :2] - nearest[..., :2]).max(axis=-1) > _EDGE
-    edge = apart | (smooth[..., 2] < 1 - 1e-3)
+    around = np.ones((3, 3), np.uint8)
+    spread = (cv2.dilate(dense, around) - cv2.erode(dense, around)).max(axis=-1)
+    nearest, smooth = (
+        cv2.remap(dense, places, None, way) for way in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
+    )
+    edge = cv2.remap(np.float32(spread > _EDGE), places, None, cv2.INTER_NEAREST) > 0
+    edge |= smooth[..., 2] < 1 - 1e-3  # next to what is not known
     return np.where(edge[..., None], nearest, smooth)[..., :2], nearest[..., 2] > 0
 
 

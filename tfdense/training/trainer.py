@@ -60,6 +60,10 @@ class Trainer:
             initial = config.train.initial_weights
             self.model = build(config.model, config.train.precision, initial is None)
             freeze(self.model, config.train.frozen)
+            if config.loss.level_weights is None:
+                weights = tuple(self.model.level_weights)
+                loss = dataclasses.replace(config.loss, level_weights=weights)
+                self.config = config = dataclasses.replace(config, loss=loss)
             _check_fits(self.model, config)
             if initial is not None and tf.train.latest_checkpoint(folder / "checkpoints") is None:
                 if shipped:

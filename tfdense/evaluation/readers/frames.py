@@ -21,7 +21,7 @@ def listed_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of a table ``source,target,flow[,valid]`` of files in the folder.
 
     The flow is at the target's pixels. ``valid`` is an image, not black where the flow is true; it
-    may be left out, or empty.
+    may be left out, or empty. Targets in one sub-folder are held to show one scene.
 
     Raises:
         InputError: if the table has other columns.
@@ -34,8 +34,10 @@ def listed_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
             f"source,target,flow,valid: {', '.join(sorted(missing))} is missing."
         )
     for number, row in enumerate(rows, 1):
-        name = f"{number}-{Path(row['target'] or '').stem}"
-        yield UnreadPair(name, partial(_listed_pair, name, folder, row))
+        target = Path(row["target"] or "")
+        name = f"{number}-{target.stem}"
+        scene = target.parent.as_posix().removeprefix(".")
+        yield UnreadPair(name, partial(_listed_pair, name, folder, row), scene)
 
 
 def _listed_pair(name: str, folder: Path, row: dict[str, str]) -> EvaluationPair:
