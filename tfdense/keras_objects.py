@@ -41,6 +41,7 @@ OBJECTS = {
     "tfdense.models.pdcnet": ("GlobalLevel", "LocalLevel", "PDCNet"),
     "tfdense.models.pdcnet_lite": ("LevelDecoder", "PDCNetLite"),
     "tfdense.models.pwc_unet": ("PWCUNet",),
+    "tfdense.photometric": ("PhotometricLoss",),
     "tfdense.training.optimizer": ("CoupledAdam",),
 }
 

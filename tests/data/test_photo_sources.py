@@ -14,7 +14,10 @@ from tfdense.errors import InputError
 from tfdense.images import write_image
 
 _PLAIN = DataConfig(
-    size=32, photometry=PhotometryConfig(probability=0.0), objects=ObjectConfig(probability=0.0)
+    size=32,
+    unrelated=0.0,
+    photometry=PhotometryConfig(probability=0.0),
+    objects=ObjectConfig(probability=0.0),
 )
 
 
@@ -79,13 +82,6 @@ def test_broken_records(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"a\.tfrecord is no TFRecord file.*its record 2"):
         find_photos(tmp_path)
-
-
-def test_pairs_of_records(tmp_path):
-    _write_records(tmp_path / "a.tfrecord", [_jpeg(shade) for shade in (40, 80, 120, 160)])
-    (tmp_path / "a.tfrecord").rename(tmp_path / "photos.tfrecord")
-    dataset = pairs(tmp_path / "photos.tfrecord", batch_size=4, config=_PLAIN).take(2)
-    assert len(_shade_of(dataset)) == 3  # the fourth is held out
 
 
 def test_pairs_of_arrays_and_of_what_keras_reads(tmp_path):
