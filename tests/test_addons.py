@@ -3,6 +3,7 @@
 `tests/addons` compares them with TensorFlow Addons itself, where that runs.
 """
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -94,6 +95,21 @@ def test_correlation_cost_in_a_model_that_is_saved(tmp_path):
     assert model.output_shape == (None, 9, 8, 9)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
+    features = _features((1, 9, 8, 3))
+    np.testing.assert_array_equal(again(features), model(features))
+
+
+def test_a_model_that_was_saved_with_addons_is_loaded(tmp_path):
+    inputs = [keras.Input((9, 8, 3)), keras.Input((9, 8, 3))]
+    layer = addons.CorrelationCost(1, 2, 1, 1, 2, data_format="channels_last")
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        config = file.attrs["model_config"]
+        file.attrs["model_config"] = config.replace("tfdense>Corr", "Addons>Corr")
+    assert "Addons>CorrelationCost" in h5py.File(tmp_path / "model.h5").attrs["model_config"]
+    again = keras.models.load_model(tmp_path / "model.h5", compile=False)
+    assert any(isinstance(layer, addons.CorrelationCost) for layer in again.layers)
     features = _features((1, 9, 8, 3))
     np.testing.assert_array_equal(again(features), model(features))
 

@@ -45,6 +45,9 @@ OBJECTS = {
     "tfdense.training.optimizer": ("CoupledAdam",),
 }
 
+# What others registered, and is found here in files that were saved with theirs.
+ALIASES = {"Addons>CorrelationCost": ("tfdense.addons", "CorrelationCost")}
+
 
 class _StandIn:
     """What Keras finds in an object's place until the object's module is imported."""
@@ -90,3 +93,5 @@ def _register() -> None:
         for name in names:
             # An object that was imported registered itself.
             registered.setdefault(f"tfdense>{name}", _StandIn(module, name))
+    for alias, home in ALIASES.items():
+        registered.setdefault(alias, _StandIn(*home))
