@@ -38,12 +38,12 @@ class RealPairs:
     def read(self, number) -> dict[str, tf.Tensor]:
         """Gives a pair to a TensorFlow graph, see `load`."""
         channels = {"source": [3], "target": [3], "flow": [2], "mask": [], "unmatched": []}
-        values = tf.numpy_function(
-            lambda number: tuple(self.load(number)[name] for name in channels),
-            [number],
-            [tf.float32] * len(channels),
-            stateful=False,
-        )
+
+        def load(number):
+            pair = self.load(number)
+            return tuple(pair[name] for name in channels)
+
+        values = tf.numpy_function(load, [number], [tf.float32] * len(channels), stateful=False)
         return {
             name: tf.ensure_shape(value, [self._size, self._size, *more])
             for (name, more), value in zip(channels.items(), values, strict=True)
