@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from tfdense.config import Config, dump_config, load_config, locate, save_config
+from tfdense.config import SHIPPED, Config, dump_config, load_config, locate, save_config
+from tfdense.data_config import SOURCES
 from tfdense.errors import InputError
 
 
@@ -192,12 +193,16 @@ def test_located_paths_hold_in_any_working_directory(tmp_path, monkeypatch):
         *("data.photos", "data.validation_photos", "data.objects.folder", "data.megadepth.folder"),
         *("data.megadepth.scene_list", "data.megadepth.validation_scene_list"),
         *("data.sequences.folder", "train.initial_weights"),
+        *("data.flow.folder", "data.homographies.folder", "data.matches.folder"),
     )
+    shares = [f"data.{name}.share=0" for name in SOURCES]
     monkeypatch.chdir(tmp_path)
-    config = load_config(None, [f"{key}=a/../{key}" for key in keys])
-    expected = load_config(None, [f"{key}={tmp_path / key}" for key in keys])
+    config = load_config(None, [*shares, *(f"{key}=a/../{key}" for key in keys)])
+    expected = load_config(None, [*shares, *(f"{key}={tmp_path / key}" for key in keys)])
     assert locate(config) == expected
     assert locate(expected) == expected
+    shipped = load_config(None, [f"train.initial_weights={SHIPPED}"])
+    assert locate(shipped) == shipped
     assert locate(Config()) == Config()  # below the folder of MegaDepth lie its scenes
 
 

@@ -80,6 +80,11 @@ _WAYS = (
     Way(r"pip install \.\S*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
     Way(r"python train\.py( --config configs/default\.yaml)?", more=f"--steps 1 {_SMALL}"),
+    Way(
+        r"python train\.py --config configs/finetune\.yaml --data DIR",
+        {"DIR": "homography"},
+        f"--steps 1 --set train.ema_momentum=0 --set train.frozen=[] {_SMALL}",
+    ),
     Way(r"python train\.py --data .*", {"DIR": "photos", "steps=50000": "steps=1"}, _SMALL),
     Way(r"python train\.py --resume runs/default", more="--steps 2"),
     Way(r"python -m export\.(saved_model|tflite|onnx) .*"),

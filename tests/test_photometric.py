@@ -3,12 +3,14 @@
 import dataclasses
 
 import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfdense.config import PhotometricConfig
 from tfdense.photometric import (
+    PhotometricLoss,
     absolute_difference,
     census_distance,
     level_loss,
@@ -294,3 +296,22 @@ def test_levels_coarser_than_stride_8_are_compared_at_it():
 def test_at_least_one_measure():
     with pytest.raises(ValueError, match="at least one of absolute, ssim and census"):
         PhotometricConfig(absolute=0.0, ssim=0.0)
+
+
+def test_the_loss_for_fit_is_the_same_and_is_saved(images):
+    source, target = (tf.constant(image) for image in images)
+    generator = np.random.default_rng(0)
+    levels = [
+        {
+            "flow": tf.constant(generator.normal(size=(1, *size, 2)), tf.float32),
+            "logits": tf.constant(generator.normal(size=(1, *size, 2)), tf.float32),
+        }
+        for size in ((6, 5), (12, 10))
+    ]
+    loss = PhotometricLoss((0.5, 2.0), {"ssim": 0.0, "magnitude": 0.1})
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    terms = PhotometricConfig(ssim=0.0, magnitude=0.1)
+    expected = photometric_loss(levels, source, target, (0.5, 2.0), terms)
+    for one in (loss, again):
+        value = one({"source": source, "target": target}, {"levels": levels})
+        np.testing.assert_allclose(value, expected, rtol=1e-6)

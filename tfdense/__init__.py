@@ -12,7 +12,7 @@ __version__ = _metadata.version("tfdense")
 _announce()
 
 # Loaded on use, as in `load`: TensorFlow takes seconds to import.
-_PARTS = ("data", "formats", "layers", "losses", "metrics", "models", "ops")
+_PARTS = ("addons", "data", "formats", "layers", "losses", "metrics", "models", "ops")
 
 
 def __getattr__(name: str):

@@ -82,7 +82,7 @@ class LossConfig:
             needs no ground truth. `level_weights` are of either, `photometric` is of the latter,
             the others are of the former.
         matching_weight: of the likelihood of the true cell, where a network matches whole images.
-        level_weights: one for each level, coarse to fine.
+        level_weights: one for each level, coarse to fine; None takes the network's own.
         resolution: ``level`` compares with the ground truth resized to each level's grid,
             ``full`` resizes the estimate to the ground truth.
         reduction: ``mean`` over the valid pixels of a level, or ``sum`` (the original's).
@@ -94,12 +94,16 @@ class LossConfig:
 
     objective: Literal["likelihood", "photometric"] = "likelihood"
     matching_weight: float = Field(1.0, ge=0)
-    level_weights: tuple[float, ...] = (0.3, 0.5, 1.0)
+    level_weights: tuple[float, ...] | None = (0.3, 0.5, 1.0)
     resolution: Literal["level", "full"] = "level"
     reduction: Literal["mean", "sum"] = "mean"
     unmatched_weight: float = Field(1.0, ge=0)
     extrapolation_weight: float = Field(0.05, ge=0)
     photometric: PhotometricConfig = PhotometricConfig()
+
+
+SHIPPED = "shipped"
+"""What stands in `TrainConfig.initial_weights` for the weights that come with tfdense."""
 
 
 @frozen
@@ -116,7 +120,10 @@ class TrainConfig:
             `learning_rate`.
         gradient_clip_norm: of all gradients together; None does not clip.
         initial_weights: a ``.weights.h5`` file of the same network to start from, such as that of
-            an earlier stage.
+            an earlier stage, or ``shipped``: those that come with tfdense, together with the
+            options of the network that they were trained with.
+        frozen: parts of the network that are not trained, by what their names, as ``summary()``
+            shows them, begin with.
         ema_momentum: of the exponential moving average of the weights; 0 turns it off. With it,
             validation and the saved weights are the average's.
         precision: ``mixed_bfloat16`` and ``mixed_float16`` compute in 16 bits and keep 32-bit
@@ -136,6 +143,7 @@ class TrainConfig:
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip_norm: _Positive | None = 1.0
     initial_weights: Location | None = None
+    frozen: tuple[str, ...] = ()
     ema_momentum: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     log_every: int = Field(20, ge=1)
@@ -170,7 +178,12 @@ class Config:
 
     @pydantic.model_validator(mode="after")
     def _something_to_learn(self):
-        sequences = self.data.sequences
+        sequences, matches = self.data.sequences, self.data.matches
+        if matches.folder and matches.share and self.loss.resolution == "level":
+            raise ValueError(
+                "loss.resolution should be full with data.matches.folder: single matches are lost "
+                "on the coarse grids of the levels"
+            )
         if sequences.folder and sequences.share == 1 and self.loss.objective == "likelihood":
             raise ValueError(
                 "data.sequences.share should be below 1 or loss.objective photometric: sequences "
@@ -214,7 +227,7 @@ def locate(group):
         value = getattr(group, field.name)
         if dataclasses.is_dataclass(value):
             changes[field.name] = locate(value)
-        elif value is not None and field.type == Location | None:
+        elif value not in (None, SHIPPED) and field.type == Location | None:
             changes[field.name] = os.path.abspath(value)
     return dataclasses.replace(group, **changes)
 

@@ -11,6 +11,9 @@ frozen = dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid", allow
 Location = Annotated[str, "location"]
 """A path of a file or folder, relative to the working directory if it is not absolute."""
 
+SOURCES = ("megadepth", "sequences", "flow", "homographies", "matches")
+"""What training pairs may be of beside warped photos, the names of groups of `DataConfig`."""
+
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _NotNegative = Annotated[float, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -319,17 +322,69 @@ class SequencesConfig:
 
 
 @frozen
+class FlowConfig:
+    """Pairs with a dense true flow among the training pairs, see `tfdense.data.truth`.
+
+    Attributes:
+        folder: of the data set; None leaves it out.
+        layout: how it is arranged, by the name that ``tfdense evaluate -h`` lists; ``auto`` finds
+            out, and takes all that it finds.
+        share: of the training pairs that are of it.
+        view: smallest and largest share of the images' short side that a pair shows, at the same
+            place in both.
+        mirror: how often a pair is mirrored.
+    """
+
+    folder: Location | None = None
+    layout: str = "auto"
+    share: _Fraction = 0.5
+    view: _Shares = (0.6, 1.0)
+    mirror: _Fraction = 0.5
+
+
+@frozen
+class HomographiesConfig:
+    """Pairs with a true homography among the training pairs, see `tfdense.data.truth`.
+
+    Attributes:
+        folder, layout, share: as in `FlowConfig`. Images are shown whole.
+    """
+
+    folder: Location | None = None
+    layout: str = "auto"
+    share: _Fraction = 0.5
+
+
+@frozen
+class MatchesConfig:
+    """Pairs with some true matches among the training pairs, see `tfdense.data.truth`.
+
+    They take part in a loss at full resolution only (``loss.resolution: full``).
+
+    Attributes:
+        folder, layout, share: as in `FlowConfig`. Images are shown whole.
+    """
+
+    folder: Location | None = None
+    layout: str = "auto"
+    share: _Fraction = 0.5
+
+
+@frozen
 class DataConfig:
     """Where training pairs come from and how they are made.
 
     Attributes:
+        given: what ``--data`` names: a folder of ``photos``, or of pairs with ground ``truth``,
+            whose arrangement says whether it is `flow`, `homographies` or `matches`.
         photos: folder of training photos, searched recursively; None takes the bundled ones.
             They are reduced to a short side of 1.5 `size` and kept in memory up to 1 GiB (about
             1800 photos at size 256); those beyond are decoded for every pair, so a larger folder
             is better reduced beforehand.
         validation_photos: folder of held-out photos. None takes the bundled ones if `photos` is
             None too, else holds out `validation_share` of `photos`.
-        validation_share: share of `photos` that is held out, chosen by the files' names.
+        validation_share: share of `photos` that is held out, chosen by the files' names. Of pairs
+            with ground truth so many scenes are held out, and validation takes these alone.
         validation_photometry: whether validation pairs get changes of colour too.
         size: height and width of the images of a pair, in pixels.
         mask: which flows of synthetic pairs are held to be ground truth: of ``visible`` matches; of
@@ -339,6 +394,7 @@ class DataConfig:
             pair has none.
     """
 
+    given: Literal["photos", "truth"] = "photos"
     photos: Location | None = None
     validation_photos: Location | None = None
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -353,3 +409,15 @@ class DataConfig:
     photometry: PhotometryConfig = PhotometryConfig()
     megadepth: MegaDepthConfig = MegaDepthConfig()
     sequences: SequencesConfig = SequencesConfig()
+    flow: FlowConfig = FlowConfig()
+    homographies: HomographiesConfig = HomographiesConfig()
+    matches: MatchesConfig = MatchesConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _shares_of_a_whole(self):
+        groups = {name: getattr(self, name) for name in SOURCES}
+        shares = {name: group.share for name, group in groups.items() if group.folder is not None}
+        if sum(shares.values()) > 1 + 1e-6:
+            stated = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise ValueError(f"the shares should add up to 1 at most, are {stated}")
+        return self

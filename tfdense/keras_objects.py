@@ -12,6 +12,7 @@ import sys
 
 # By module; the registered name of each is "tfdense>" and its own.
 OBJECTS = {
+    "tfdense.addons": ("CorrelationCost",),
     "tfdense.layers.attention": ("ContextLayer", "FlowPropagation"),
     "tfdense.layers.convolution": ("ConvolutionBlock",),
     "tfdense.layers.decoders": ("FlowDecoder", "RefinementNetwork", "Upsampling"),
@@ -40,8 +41,12 @@ OBJECTS = {
     "tfdense.models.pdcnet": ("GlobalLevel", "LocalLevel", "PDCNet"),
     "tfdense.models.pdcnet_lite": ("LevelDecoder", "PDCNetLite"),
     "tfdense.models.pwc_unet": ("PWCUNet",),
+    "tfdense.photometric": ("PhotometricLoss",),
     "tfdense.training.optimizer": ("CoupledAdam",),
 }
+
+# What others registered, and is found here in files that were saved with theirs.
+ALIASES = {"Addons>CorrelationCost": ("tfdense.addons", "CorrelationCost")}
 
 
 class _StandIn:
@@ -88,3 +93,5 @@ def _register() -> None:
         for name in names:
             # An object that was imported registered itself.
             registered.setdefault(f"tfdense>{name}", _StandIn(module, name))
+    for alias, home in ALIASES.items():
+        registered.setdefault(alias, _StandIn(*home))

@@ -10,6 +10,7 @@ smoothness and magnitude of the flow.
 
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +29,58 @@ _SSIM_WINDOW = 3
 _SSIM_CONSTANTS = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 # Levels coarser than this are compared at it: at stride 64 a few pixels tell no match from another.
 _COARSEST_STRIDE = 8
+
+
+@keras.saving.register_keras_serializable("tfdense")
+class PhotometricLoss(keras.losses.Loss):
+    """How badly the source, warped, explains the target: for `fit` without ground truth.
+
+    See `photometric_loss`.
+
+    Args:
+        level_weights: one for each level, coarse to fine; None counts each once.
+        terms: of `tfdense.config.PhotometricConfig`, those that differ from it.
+
+    Call:
+        y_true: the images, {"source", "target"}, [batch, height, width, 3], 0..255, the same as the
+            network gets.
+        y_pred: of a network of `tfdense.models`.
+        Returns a scalar.
+
+    For example:
+
+    >>> from tfdense.photometric import PhotometricLoss
+    >>> image = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    >>> level = {"flow": np.zeros((1, 8, 8, 2), "float32"), "logits": np.zeros((1, 8, 8, 2))}
+    >>> loss = PhotometricLoss(terms={"confidence": 0.0})
+    >>> float(loss({"source": image, "target": image}, {"levels": [level]}))
+    0.0
+    """
+
+    def __init__(
+        self,
+        level_weights: Sequence[float] | None = None,
+        terms: dict[str, float] | None = None,
+        name: str = "photometric_loss",
+        reduction: str = "sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.level_weights = None if level_weights is None else tuple(level_weights)
+        self.terms = dict(terms or {})
+        self._config = PhotometricConfig(**self.terms)
+
+    def call(self, y_true, y_pred):
+        levels = y_pred["levels"]
+        weights = self.level_weights or (1.0,) * len(levels)
+        return photometric_loss(levels, y_true["source"], y_true["target"], weights, self._config)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "level_weights": self.level_weights,
+            "terms": self.terms,
+        }
 
 
 def photometric_loss(

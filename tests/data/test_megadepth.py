@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfdense.data import training_pairs, validation_pairs
-from tfdense.data.megadepth import MegaDepth, depth_matches, scatter
+from tfdense.data.megadepth import MegaDepth, depth_matches, stretched
 from tfdense.data.megadepth_scenes import Scene, held_out, scene_files
 from tfdense.data_config import DataConfig, MegaDepthConfig, PhotometryConfig
 from tfdense.errors import InputError
@@ -160,7 +160,7 @@ def test_a_point_behind_another_is_hidden(folder):
 def test_matches_are_kept_at_the_rounded_pixel():
     target = np.array([[10.0, 6.0], [30.0, 5.0], [3.0, 19.9]])
     source = np.array([[13.0, 2.0], [41.0, 5.0], [3.0, 3.0]])  # the second lies outside
-    flow, mask = scatter(target, source, [(20, 40), (20, 40)], (20, 40), 20)
+    flow, mask = stretched(target, source, [(20, 40), (20, 40)], (20, 40), 20)
     # x is halved: 10 is at 4.5, which is rounded to 4; 6 is at 5.5, rounded to 6.
     assert sorted(zip(*np.nonzero(mask), strict=True)) == [(6, 4), (19, 1)]
     np.testing.assert_allclose(flow[6, 4], [1.5, -4.0], atol=1e-6)

@@ -108,7 +108,7 @@ def test_kitti_flow_must_have_three_channels(tmp_path, channels):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"1 2", "as .flo, .pfm, .npy or .png"),
+        ("a.txt", b"1 2", "as .flo, .flo5, .npy, .npz, .pfm or .png"),
         ("a.pfm", b"P6\n2 2\n255\n", "no portable float map"),
         ("a.pfm", b"PF\n2 2\n-1.0\n" + bytes(47), "does not hold the 2x2 px"),
         ("a.pfm", b"Pf\n1 1\n-1.0\n" + bytes(4), r"holds no flow: expected \[height, width, 3\]"),

@@ -124,7 +124,7 @@ _DOCUMENTED = [
     *(f"ops.{name}" for name in ("correlation", "cycle", "warping")),
     *(f"layers.{name}" for name in ("efficientnet_lite", "gocor", "heads", "matching")),
     *(f"layers.{name}" for name in ("operations", "pwc", "uncertainty", "vgg")),
-    *("losses", "metrics"),
+    *("addons", "losses", "metrics", "photometric"),
 ]
 
 

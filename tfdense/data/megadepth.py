@@ -4,35 +4,27 @@ See `tfdense.data.megadepth_scenes` for the files. A depth map is the dataset ``
 file, 0 where unknown. Positions are COLMAP's: the centre of the first pixel is (0.5, 0.5).
 """
 
-import functools
-import logging
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
-import tensorflow as tf
 
 from tfdense.data.megadepth_scenes import Scene, View, scene_files
+from tfdense.data.real_pairs import RealPairs, scatter
 from tfdense.data_config import MegaDepthConfig
 from tfdense.errors import InputError
 from tfdense.images import read_image
 
-_LOG = logging.getLogger(__name__)
-
 # Two depths of one point agree up to this share.
 _DEPTH_TOLERANCE = 0.05
 
-# What keeps the draws of epochs and of exchanges apart.
-_EPOCH, _EXCHANGE = 0, 1
 
+class MegaDepth(RealPairs):
+    """The pairs of some scenes; nowhere is one known to be unmatched.
 
-class MegaDepth:
-    """The pairs of some scenes, in a new random order each epoch.
-
-    Pair number i is a function of (seed, i) and the files. Scenes stay in memory once they were
-    used: of all of MegaDepth, whose sparse matches are many, some GiB. A pair that cannot be read
-    is named in a warning, and the next takes its place.
+    Scenes stay in memory once they were used: of all of MegaDepth, whose sparse matches are many,
+    some GiB.
 
     Args:
         config: the files and the choice of pairs.
@@ -44,59 +36,25 @@ class MegaDepth:
             in the range, or none can be read.
     """
 
+    _name = "MegaDepth"
+
     def __init__(self, config: MegaDepthConfig, size: int, seed: int):
         self._config = config
-        self._size = size
-        self._seed = seed
         self._scenes = [Scene(path) for path in scene_files(config)]
         self._pairs = [scene.pairs(*config.overlap) for scene in self._scenes]
-        self._length = sum(min(len(pairs), config.pairs_per_scene) for pairs in self._pairs)
-        if not self._length:
+        length = sum(min(len(pairs), config.pairs_per_scene) for pairs in self._pairs)
+        if not length:
             raise InputError(
                 f"No pair of the {len(self._scenes)} scenes overlaps by {config.overlap}."
             )
-        self.epoch = functools.lru_cache(maxsize=2)(self._draw_epoch)
+        super().__init__(length, size, seed)
         self.load(0)
 
-    def __len__(self) -> int:
-        """Returns the number of pairs in an epoch."""
-        return self._length
+    def _origin(self, pair) -> Path:
+        return self._scenes[pair[0]].path
 
-    def read(self, number) -> dict[str, tf.Tensor]:
-        """Gives a pair to a TensorFlow graph, see `load`; nowhere is it known to be unmatched."""
-        names = ("source", "target", "flow", "mask")
-        shape = (self._size, self._size)
-        values = tf.numpy_function(
-            lambda number: tuple(self.load(number)[name] for name in names),
-            [number],
-            [tf.float32] * 4,
-            stateful=False,
-        )
-        shapes = [(*shape, 3), (*shape, 3), (*shape, 2), shape]
-        pair = {n: tf.ensure_shape(v, s) for n, v, s in zip(names, values, shapes, strict=True)}
-        return {**pair, "unmatched": tf.zeros_like(pair["mask"])}
-
-    def load(self, number: int) -> dict[str, np.ndarray]:
-        """Returns a pair.
-
-        Returns:
-            dict: ``source``, ``target`` float32 [size, size, 3], 0..255; ``flow`` float32
-            [size, size, 2]; ``mask`` float32 [size, size], 1 where the flow is ground truth.
-        """
-        epoch, place = divmod(int(number), self._length)
-        for step in range(self._length):
-            scene, first, second = self.epoch(epoch)[(place + step) % self._length]
-            draw = np.random.default_rng([self._seed, _EXCHANGE, int(number)])
-            source, target = (first, second) if draw.random() < 0.5 else (second, first)
-            try:
-                return self._load_pair(self._scenes[scene], source, target)
-            except (InputError, OSError, KeyError) as error:
-                _LOG.warning("Skipping a pair of %s: %s", self._scenes[scene].path, error)
-        raise InputError(f"None of the {self._length} pairs of MegaDepth can be read.")
-
-    def _draw_epoch(self, epoch: int) -> np.ndarray:
+    def _draw_epoch(self, draw: np.random.Generator) -> np.ndarray:
         """Returns (scene, image, image) of each pair of an epoch, int [len, 3]."""
-        draw = np.random.default_rng([self._seed, _EPOCH, epoch])
         chosen = []
         for number, pairs in enumerate(self._pairs):
             count = min(len(pairs), self._config.pairs_per_scene)
@@ -104,8 +62,10 @@ class MegaDepth:
             chosen.append(np.column_stack([np.full(count, number), drawn]))
         return draw.permutation(np.concatenate(chosen))
 
-    def _load_pair(self, scene: "Scene", source: int, target: int) -> dict[str, np.ndarray]:
-        folder = Path(self._config.folder)
+    def _load_pair(self, pair, draw: np.random.Generator) -> dict[str, np.ndarray]:
+        number, first, second = pair
+        source, target = (second, first) if draw.random() >= 0.5 else (first, second)
+        folder, scene = Path(self._config.folder), self._scenes[number]
         images = [read_image(folder / scene.view(index).image) for index in (source, target)]
         padded = tuple(np.max([image.shape[:2] for image in images], axis=0))
         if self._config.ground_truth == "sparse":
@@ -115,9 +75,15 @@ class MegaDepth:
             grid = _grid(padded, self._size)
             matches = depth_matches(scene.view(source), scene.view(target), *depths, grid)
         sizes = [image.shape[:2] for image in images]
-        flow, mask = scatter(*matches, sizes, padded, self._size)
+        flow, mask = stretched(*matches, sizes, padded, self._size)
         source_image, target_image = (_fit(image, padded, self._size) for image in images)
-        return {"source": source_image, "target": target_image, "flow": flow, "mask": mask}
+        return {
+            "source": source_image,
+            "target": target_image,
+            "flow": flow,
+            "mask": mask,
+            "unmatched": np.zeros_like(mask),
+        }
 
 
 def sparse_matches(source: View, target: View) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +128,7 @@ def depth_matches(
     return positions[agree], projected[agree]
 
 
-def scatter(target, source, sizes, padded, size: int) -> tuple[np.ndarray, np.ndarray]:
+def stretched(target, source, sizes, padded, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Turns matches into a flow and its mask.
 
     The padded images are stretched to `size`. The pixel nearest to a match in the target holds the
@@ -182,10 +148,7 @@ def scatter(target, source, sizes, padded, size: int) -> tuple[np.ndarray, np.nd
         within &= ((positions >= 0) & (positions < [width, height])).all(axis=1)
     scale = size / np.array([padded[1], padded[0]])
     target, source = (positions[within] * scale - 0.5 for positions in (target, source))
-    x, y = np.clip(np.rint(target), 0, size - 1).astype(int).T
-    flow, mask = np.zeros([size, size, 2], np.float32), np.zeros([size, size], np.float32)
-    flow[y, x], mask[y, x] = source - target, 1.0
-    return flow, mask
+    return scatter(target, source - target, size)
 
 
 def _read_depth(path: Path) -> np.ndarray:

@@ -4,15 +4,16 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from tfdense.data.photo_sources import Given, Record, find_photos, pixels
 from tfdense.data_config import DataConfig
 from tfdense.errors import InputError
-from tfdense.images import find_images, read_image, read_stored
+from tfdense.images import find_images, read_stored
 from tfdense.pixels import stretch, to_rgb
 
 SMALLEST_SIDE = 32
@@ -34,8 +35,8 @@ class ImageStore:
     what an index gives depends on the files alone.
 
     Args:
-        paths: the files.
-        decode: turns a path into a uint8 array [height, width, channels], or raises InputError.
+        paths: the files, or photos of `tfdense.data.photo_sources`.
+        decode: turns one into a uint8 array [height, width, channels], or raises InputError.
         memory: how many bytes of decoded images are kept.
 
     Raises:
@@ -97,22 +98,22 @@ class ImageStore:
 
 
 def training_photos(config: DataConfig) -> list[Path]:
-    """Lists the files that training pairs are made from."""
+    """Lists the photos that training pairs are made from."""
     if config.photos is None:
         return find_images(_FOLDER / "photos")
-    paths = find_images(config.photos)
+    photos = find_photos(config.photos)
     if config.validation_photos is not None:
-        return paths
-    return _split(paths, config)[0]
+        return photos
+    return split_photos(photos, config)[0]
 
 
 def validation_photos(config: DataConfig) -> list[Path]:
-    """Lists the files that validation pairs are made from."""
+    """Lists the photos that validation pairs are made from."""
     if config.validation_photos is not None:
-        return find_images(config.validation_photos)
+        return find_photos(config.validation_photos)
     if config.photos is None:
         return find_images(_FOLDER / "photos_validation")
-    return _split(find_images(config.photos), config)[1]
+    return split_photos(find_photos(config.photos), config)[1]
 
 
 def bundled_pair() -> tuple[Path, Path]:
@@ -123,8 +124,8 @@ def bundled_pair() -> tuple[Path, Path]:
 def photo_decoder(longest_short_side: int) -> Callable[[Path], np.ndarray]:
     """Returns a function that reads a photo and reduces it to a short side of at most so much."""
 
-    def decode(path: Path) -> np.ndarray:
-        image = read_image(path)
+    def decode(photo: Path | Record | Given) -> np.ndarray:
+        image = pixels(photo)
         height, width = image.shape[:2]
         if min(height, width) < SMALLEST_SIDE:
             raise InputError(
@@ -174,16 +175,34 @@ def resize(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _split(paths: list[Path], config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """Splits into training and held-out files: by a hash of the name, so that files that are
+def split_photos(photos: list, config: DataConfig) -> tuple[list, list]:
+    """Splits into training and held-out photos: by a hash of the name, so that files that are
     added or renamed do not move the others."""
-    if len(paths) == 1:
-        _LOG.warning("%s has one photo: validation takes it too.", config.photos)
-        return paths, paths
+    if len(photos) == 1:
+        _LOG.warning("%s has one photo: validation takes it too.", config.photos or photos[0])
+        return photos, photos
 
-    def key(path: Path) -> str:
-        name = path.relative_to(config.photos).as_posix()
+    names = [_name(photo, config.photos) for photo in photos]
+    held_out = hold_out(names, config.validation_share)
+    sides = ([], [])
+    for name, photo in zip(names, photos, strict=True):
+        sides[name in held_out].append(photo)
+    return sides
+
+
+def _name(photo: Path | Record | Given, folder: str | None) -> str:
+    if isinstance(photo, Given):
+        return str(photo.number)
+    if isinstance(photo, Record):
+        return f"{photo.path.name}/{photo.number}"
+    return photo.relative_to(folder).as_posix()
+
+
+def hold_out(names: Iterable[str], share: float) -> set[str]:
+    """Chooses a share of some names, at least one, by their hash alone."""
+
+    def key(name: str) -> str:
         return hashlib.sha256(os.fsencode(name)).hexdigest()
 
-    held_out = set(sorted(paths, key=key)[: max(round(config.validation_share * len(paths)), 1)])
-    return [path for path in paths if path not in held_out], sorted(held_out)
+    ordered = sorted(set(names), key=key)
+    return set(ordered[: max(round(share * len(ordered)), 1)])

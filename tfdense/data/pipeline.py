@@ -6,7 +6,10 @@ nothing and a stream can be resumed at any step.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -15,23 +18,28 @@ from tfdense.data.assembly import make_pairs, mixed, with_appearance
 from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.photos import training_photos, validation_photos
+from tfdense.data.photo_sources import given_photos
+from tfdense.data.photos import split_photos, training_photos, validation_photos
+from tfdense.data.real_pairs import RealPairs
 from tfdense.data.sequences import Sequences, make_frames
-from tfdense.data_config import DataConfig
+from tfdense.data.truth import training_truth, validation_truth
+from tfdense.data_config import SOURCES, DataConfig
+from tfdense.evaluation.layouts import LAYOUTS
 
-_TRAINING, _VALIDATION, _MEGADEPTH, _SEQUENCES = range(4)
+_TRAINING, _VALIDATION, _FIRST_SOURCE = range(3)
 
 
 def training_pairs(
-    config: DataConfig, batch_size: int, seed: int, start_step: int = 0
+    config: DataConfig, batch_size: int, seed: int, start_step: int = 0, photos: list | None = None
 ) -> tf.data.Dataset:
-    """Makes an endless stream of random training pairs: synthetic, of MegaDepth, of sequences.
+    """Makes an endless stream of random training pairs: warped photos, and `SOURCES` by share.
 
     Args:
         config: the photos and the ranges.
         batch_size: pairs in a batch.
         seed: of every random choice.
         start_step: how many batches of the stream are left out at its beginning.
+        photos: to be made into pairs; None takes those that the configuration names.
 
     Returns:
         Dataset of dicts, see `tfdense.data.assembly.make_pairs`.
@@ -39,7 +47,7 @@ def training_pairs(
     Raises:
         InputError: if a folder does not exist or holds no usable image.
     """
-    canvases = Canvases(training_photos(config), config)
+    canvases = Canvases(training_photos(config) if photos is None else photos, config)
     synthetic = _one(make_pairs, config)
 
     def make(number):
@@ -47,24 +55,29 @@ def training_pairs(
         parts = canvases.read(_shuffled(number, len(canvases), seed), own_seed)
         return synthetic(*parts, own_seed, strength=warp_strength(number // batch_size, config))
 
-    if config.megadepth.folder is not None:
-        make = _mixed(make, _megadepth(config, seed), config.megadepth.share, seed, _MEGADEPTH)
-    if config.sequences.folder is not None:
-        make = _mixed(make, _sequences(config, seed), config.sequences.share, seed, _SEQUENCES)
+    sources = _sources(config, seed)
+    for source, share in zip(sources, nested_shares([s.share for s in sources]), strict=True):
+        make = _mixed(make, source.make, share, seed, source.stream)
     numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
     pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
     batches = pairs.batch(batch_size, drop_remainder=True)
     return batches.map(lambda batch, seeds: mixed(batch, seeds, config)).prefetch(2)
 
 
-def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int) -> tf.data.Dataset:
-    """Makes random pairs of held-out photos, or of scenes of MegaDepth if such are held out.
+def validation_pairs(
+    config: DataConfig, batch_size: int, count: int, seed: int, photos: list | None = None
+) -> tf.data.Dataset:
+    """Makes random pairs of held-out photos, or real ones if such are held out.
+
+    Real are the scenes of MegaDepth that the configuration reserves, or else those held out of its
+    pairs with ground truth, of each of its groups by turns.
 
     Args:
         config: the photos, the scenes and the ranges.
         batch_size: pairs in a batch; the last batch may have fewer.
         count: number of pairs in all.
         seed: of every random choice.
+        photos: as of `training_pairs`.
 
     Returns:
         Dataset like that of `training_pairs`, the same each time. Photos get no changes of colour
@@ -77,7 +90,9 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
     if config.megadepth.validation_scene_list is not None:
         read = MegaDepth(held_out(config.megadepth), config.size, seed).read
         return _map(numbers, read).batch(batch_size).prefetch(1)
-    canvases = Canvases(validation_photos(config), config)
+    if truth := validation_truth(config, seed):
+        return _map(numbers, partial(_by_turns, truth)).batch(batch_size).prefetch(1)
+    canvases = Canvases(validation_photos(config) if photos is None else photos, config)
     synthetic = _one(make_pairs, _for_validation(config))
 
     def make(number):
@@ -88,7 +103,7 @@ def validation_pairs(config: DataConfig, batch_size: int, count: int, seed: int)
 
 
 def pairs(
-    folder: str | Path | None = None,
+    photos: str | Path | Iterable | None = None,
     batch_size: int = 8,
     size: int | None = None,
     count: int | None = None,
@@ -98,7 +113,10 @@ def pairs(
     """Makes pairs of photos for `fit`, `evaluate` and `predict`: random warps with known flow.
 
     Args:
-        folder: of photos, searched recursively; None takes the bundled ones.
+        photos: a folder, searched recursively, of image files in whatever sub-folders, as
+            `keras.utils.image_dataset_from_directory` takes it, and of TFRecord files of encoded
+            images, or one such file; or an iterable of arrays in 0..255, as that function's dataset
+            is one, which is read into memory, whole. None takes the bundled photos.
         batch_size: pairs in a batch.
         size: height and width of the images, in px, which the network's stride must divide.
         count: None makes an endless stream for training: `fit` is told ``steps_per_epoch``. A
@@ -115,13 +133,17 @@ def pairs(
         InputError: if the folder does not exist or holds no usable image.
     """
     config = DataConfig() if config is None else config
-    changes = {"photos": folder, "size": size}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = dataclasses.replace(config, **changes)
+    if size is not None:
+        config = dataclasses.replace(config, size=size)
+    given = None
+    if isinstance(photos, str | Path):
+        config = dataclasses.replace(config, photos=str(photos))
+    elif photos is not None:
+        given = split_photos(given_photos(photos), config)[count is not None]
     if count is None:
-        dataset = training_pairs(config, batch_size, seed)
+        dataset = training_pairs(config, batch_size, seed, photos=given)
     else:
-        dataset = validation_pairs(config, batch_size, count, seed)
+        dataset = validation_pairs(config, batch_size, count, seed, given)
     return dataset.map(_inputs_and_truth)
 
 
@@ -172,10 +194,52 @@ def _mixed(make, make_other, share: float, seed: int, stream: int):
     return mixed
 
 
-def _megadepth(config: DataConfig, seed: int):
-    megadepth = MegaDepth(config.megadepth, config.size, seed)
+def nested_shares(shares: list[float]) -> list[float]:
+    """Returns how often each source replaces what is there, where they are mixed in one by one.
+
+    The last one is asked first: of what it leaves, those before it take more than their share.
+    """
+    later, nested = sum(shares), []
+    for share in shares:
+        later -= share
+        nested.append(min(share / (1.0 - later), 1.0) if share else 0.0)
+    return nested
+
+
+def _by_turns(groups: list[RealPairs], number):
+    count = len(groups)
+    reads = [partial(pairs.read, number // count) for pairs in groups]
+    return tf.switch_case(tf.cast(number % count, tf.int32), reads)
+
+
+class _Source(NamedTuple):
+    """What pairs may be of beside warped photos: number and seed to a pair."""
+
+    make: Callable
+    share: float
+    stream: int
+
+
+def _sources(config: DataConfig, seed: int) -> list[_Source]:
+    makers = {
+        "megadepth": lambda: _relit(MegaDepth(config.megadepth, config.size, seed), config),
+        "sequences": lambda: _sequences(config, seed),
+        **{name: partial(_truth, name, config, seed) for name in LAYOUTS},
+    }
+    return [
+        _Source(makers[name](), getattr(config, name).share, stream)
+        for stream, name in enumerate(SOURCES, _FIRST_SOURCE)
+        if getattr(config, name).folder is not None
+    ]
+
+
+def _truth(name: str, config: DataConfig, seed: int):
+    return _relit(training_truth(name, config, seed), config)
+
+
+def _relit(pairs: RealPairs, config: DataConfig):
     relit = _one(with_appearance, config)
-    return lambda number, own_seed: relit(megadepth.read(number), own_seed)
+    return lambda number, own_seed: relit(pairs.read(number), own_seed)
 
 
 def _sequences(config: DataConfig, seed: int):

@@ -62,6 +62,8 @@ class EvaluationPair:
         unmatched: (x, y) in the target of pixels that are known to have no match, [m, 2].
         tolerance: the endpoint error up to which a point counts as right where the data set has a
             rule of its own for it, in px.
+        weights: of the points in training, [n], at least 0; None counts all alike. Evaluation does
+            not look at them.
     """
 
     name: str
@@ -73,6 +75,7 @@ class EvaluationPair:
     cameras: Cameras | None = None
     unmatched: np.ndarray | None = None
     tolerance: float | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self):
         if not len(self.points) and self.cameras is None and self.unmatched is None:
@@ -131,10 +134,13 @@ class UnreadPair(NamedTuple):
         name: of the pair.
         read: returns the pair, or None if the data set's protocol leaves it out; raises InputError
             if a file is missing or broken.
+        scene: what it shows, by a name: training and validation do not share one. Empty if no other
+            pair shows the same.
     """
 
     name: str
     read: Callable[[], EvaluationPair | None]
+    scene: str = ""
 
 
 def dense_pair(

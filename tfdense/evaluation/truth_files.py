@@ -3,8 +3,10 @@
 import math
 import re
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
+import h5py
 import numpy as np
 
 from tfdense.errors import InputError, check_file
@@ -21,8 +23,8 @@ _PFM_HEADER = re.compile(
 # Of a PNG: what it begins with, and the depth and kind (RGB) of KITTI's.
 _PNG, _KITTI_PNG = b"\x89PNG\r\n\x1a\n", bytes([16, 2])
 
-FLOW_SUFFIXES = frozenset({".flo", ".pfm", ".npy", ".png"})
-"""Of the files that `read_flow_file` reads."""
+FLOW_SUFFIXES = frozenset({".flo", ".flo5", ".npy", ".pfm", ".png"})
+"""Of the files that `read_flow_file` reads; an ``.npz`` is one where the layout says so."""
 
 
 def read_homography(path: Path) -> np.ndarray:
@@ -31,7 +33,7 @@ def read_homography(path: Path) -> np.ndarray:
     Raises:
         InputError: if the file is missing or holds anything else.
     """
-    matrix = read_numbers(path, "a 3x3 homography", columns=3)
+    matrix = read_numbers(path, "a 3x3 homography", 3)
     if matrix.shape != (3, 3) or np.linalg.det(matrix) == 0:
         raise InputError(f"{path} holds no homography: expected 3 rows of 3, of full rank.")
     return matrix
@@ -43,7 +45,9 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     - ``.flo``: Middlebury's, see `tfdense.flow_files`.
     - ``.pfm``: portable float map of three channels, (dx, dy) and one that is not used, as the
       Scene Flow data sets have it.
+    - ``.flo5``: Spring's, the dataset ``flow`` [height, width, 2] of an HDF5 file.
     - ``.npy``: a NumPy array [height, width, 2].
+    - ``.npz``: VIPER's, the NumPy arrays ``u`` and ``v``, [height, width] each.
     - ``.png``: KITTI's, see `read_kitti_flow`.
 
     Returns:
@@ -54,11 +58,13 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
         InputError: if the file is missing, of another format, or holds no flow.
     """
     suffix = path.suffix.lower()
-    if suffix not in FLOW_SUFFIXES:
-        raise InputError(f"Expected a flow as .flo, .pfm, .npy or .png. Received: {path}")
+    if suffix not in {".png", *_READERS}:
+        raise InputError(
+            f"Expected a flow as .flo, .flo5, .npy, .npz, .pfm or .png. Received: {path}"
+        )
     if suffix == ".png":
         return read_kitti_flow(path)
-    flow = {".flo": read_flow, ".pfm": read_pfm, ".npy": _read_array}[suffix](path)
+    flow = _READERS[suffix](path)
     channels = 3 if suffix == ".pfm" else 2
     if flow.ndim != 3 or flow.shape[-1] != channels:
         raise InputError(
@@ -106,6 +112,33 @@ def _read_array(path: Path) -> np.ndarray:
     return values
 
 
+def _read_components(path: Path) -> np.ndarray:
+    check_file(path, "file")
+    try:
+        with np.load(path) as arrays:
+            return np.stack([arrays["u"], arrays["v"]], axis=-1).astype(np.float32)
+    except (AttributeError, KeyError, ValueError, OSError, EOFError, BadZipFile):
+        raise InputError(f"Expected {path} to hold the arrays u and v of one size.") from None
+
+
+def _read_hdf5(path: Path) -> np.ndarray:
+    check_file(path, "file")
+    try:
+        with h5py.File(path) as file:
+            return np.asarray(file["flow"], np.float32)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError):
+        raise InputError(f"Expected {path} to be an HDF5 file with the dataset flow.") from None
+
+
+_READERS = {
+    ".flo": read_flow,
+    ".flo5": _read_hdf5,
+    ".npy": _read_array,
+    ".npz": _read_components,
+    ".pfm": read_pfm,
+}
+
+
 def is_kitti_flow(path: Path) -> bool:
     """Whether a PNG has 16 bits in three channels, as KITTI's flows do, and no picture of one."""
     with path.open("rb") as file:
@@ -140,14 +173,14 @@ def read_raw(path: Path) -> np.ndarray:
     return values
 
 
-def read_numbers(path: Path, content: str, columns: int) -> np.ndarray:
-    """Reads rows of numbers, [rows, columns]; `content` says for an error what they should be."""
+def read_numbers(path: Path, content: str, *columns: int) -> np.ndarray:
+    """Reads rows of numbers, [rows, one of columns]; `content` says what they should be."""
     check_file(path, "file")
     try:
         # Windows' editors put a mark before UTF-8.
         values = np.loadtxt(path, ndmin=2, encoding="utf-8-sig")
     except ValueError:
         values = np.empty((0, 0))
-    if values.shape[1:] != (columns,) or not np.isfinite(values).all():
+    if values.shape[-1] not in columns or not np.isfinite(values).all():
         raise InputError(f"Expected {path} to hold {content}, as text.")
     return values

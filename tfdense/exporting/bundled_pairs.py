@@ -13,7 +13,7 @@ from tfdense.data.assembly import make_pairs
 from tfdense.data.canvases import Canvases, cutout_count, pair_seed, photo_count
 from tfdense.data.photos import training_photos
 from tfdense.data.pipeline import warp_strength
-from tfdense.data_config import WorldsConfig
+from tfdense.data_config import SOURCES, WorldsConfig
 from tfdense.errors import InputError
 
 # Where there are fewer photos than this, there are as many cut-outs.
@@ -51,10 +51,9 @@ def bundled_pairs(config: Config) -> Pairs:
     Raises:
         InputError: if a folder has no usable image, or pairs of another kind are asked for.
     """
-    if config.data.megadepth.folder is not None or config.data.sequences.folder is not None:
-        raise InputError(
-            "A bundle holds photos only: leave out data.megadepth.folder and data.sequences.folder."
-        )
+    for name in SOURCES:
+        if getattr(config.data, name).folder is not None:
+            raise InputError(f"A bundle holds photos only: leave out data.{name}.folder.")
     # Each photo has one canvas; a world draws several of them.
     one = dataclasses.replace(config.data, worlds=WorldsConfig())
     canvases = Canvases(training_photos(config.data), one)

@@ -1,6 +1,7 @@
 """Building a network from its configuration, and loading it with its weights."""
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import os
@@ -178,18 +179,33 @@ def run_files(name: str | Path) -> list[Path]:
 
 
 def _load_preset(name: str) -> tuple[keras.Model, Config]:
-    weights, options = PRESETS[name].weights, PRESETS[name].trained_options
-    if weights is None:
-        raise InputError(
-            f"No trained weights of {name} ship with tfdense. Train it (python train.py), or, for "
-            "PDC-Net, convert the authors' checkpoint (tfdense convert), and give the folder, "
-            f"which may be called {name}."
-        )
-    config = Config(name=name, model=ModelConfig(preset=name, options={**options}))
+    config = Config(name=name, model=as_shipped(ModelConfig(preset=name)))
     model = build(config.model, backbone_weights=False)
-    with resources.as_file(resources.files("tfdense.weights") / weights) as path:
-        load_weights(model, path)
+    load_shipped_weights(model, name)
     return model, config
+
+
+def as_shipped(config: ModelConfig) -> ModelConfig:
+    """Adds the options that the shipped weights of a preset were trained with.
+
+    Raises:
+        InputError: if none ship.
+    """
+    preset = PRESETS.get(config.preset)
+    if preset is not None and preset.weights is None:
+        raise InputError(
+            f"No trained weights of {config.preset} ship with tfdense. Train it (python train.py), "
+            "or, for PDC-Net, convert the authors' checkpoint (tfdense convert), and give the "
+            f"folder, which may be called {config.preset}."
+        )
+    trained = {} if preset is None else preset.trained_options
+    return dataclasses.replace(config, options={**trained, **config.options})
+
+
+def load_shipped_weights(model: keras.Model, name: str) -> None:
+    """Loads the weights of a preset that come with tfdense."""
+    with resources.as_file(resources.files("tfdense.weights") / PRESETS[name].weights) as path:
+        load_weights(model, path)
 
 
 def _load_keras(path: Path) -> tuple[keras.Model, Config]:

@@ -29,16 +29,29 @@ def bilinear(image, flow) -> tf.Tensor:
     array([1., 2., 3., 0.], dtype=float32)
     """
     image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
+    return sample(image, flow_to_map(at_least_float32(flow)))
+
+
+def sample(image, position) -> tf.Tensor:
+    """Samples an image at positions, as `bilinear` does.
+
+    Args:
+        image: [batch, height, width, channels], any floating dtype.
+        position: [batch, rows, columns, 2], (x, y) in px, any floating dtype. Positions are float32
+            at least.
+
+    Returns:
+        [batch, rows, columns, channels], of the image's dtype. Differentiable in both arguments.
+    """
     height, width = spatial_size(image)
-    position = flow_to_map(flow if flow.dtype == tf.float64 else tf.cast(flow, tf.float32))
-    x, y, from_left, from_top = _corner(position, height, width)
+    x, y, from_left, from_top = _corner(at_least_float32(position), height, width)
     padded = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
     pixels = tf.reshape(padded, [-1, image.shape[-1]])
     row = width + 2
     first_pixel = tf.range(tf.shape(image)[0])[:, None, None, None] * ((height + 2) * row)
     # With one axis, as GPUs need it.
     index = tf.reshape(first_pixel + y * row + x, [-1])
-    shape = tf.concat([tf.shape(flow)[:-1], image.shape[-1:]], axis=0)
+    shape = tf.concat([tf.shape(position)[:-1], image.shape[-1:]], axis=0)
     sampled = 0.0
     for below, weight_y in ((0, 1.0 - from_top), (row, from_top)):
         for right, weight_x in ((0, 1.0 - from_left), (1, from_left)):
@@ -107,6 +120,11 @@ def inside(flow, height, width) -> tf.Tensor:
     last = tf.cast(tf.stack([width - 1, height - 1]), flow.dtype)
     within = tf.logical_and(position >= 0, position <= last)
     return tf.cast(tf.logical_and(within[..., 0], within[..., 1]), tf.float32)
+
+
+def at_least_float32(x) -> tf.Tensor:
+    """Returns positions in a precision in which they can be told apart."""
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 def _corner(position, height, width) -> tuple[tf.Tensor, ...]:

@@ -21,7 +21,13 @@ _FILES = ("config.yaml", "metrics.csv", "best.weights.h5", "last.weights.h5")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of training."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (YAML)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="photos, any folder of images")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="photos, any folder of images, or, where the configuration says data.given: truth, "
+        "pairs with ground truth",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="stop after so many steps")
     parser.add_argument(
         "--set",
@@ -48,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains as the options say; returns the exit status."""
     overrides = list(arguments.set)
     if arguments.data is not None:
-        overrides.append(f"data.photos={json.dumps(str(arguments.data))}")
+        overrides += _given(arguments)
     if arguments.steps is not None:
         overrides.append(f"train.steps={arguments.steps}")
     step, state = 0, None
@@ -68,6 +74,19 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(outputs, filter(None, [config.train.initial_weights]))
     with making(folder), utf8_path(folder) as reachable:
         return _train(config, folder, reachable, step, state)
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """Returns what ``--data`` sets: the photos, or the pairs with ground truth."""
+    key = "photos"
+    path = arguments.config
+    if arguments.resume is not None:
+        path = arguments.resume / "config.yaml"
+    if load_config(path if path and path.is_file() else None, arguments.set).data.given == "truth":
+        from tfdense.evaluation.layouts import group_of
+
+        key = f"{group_of(arguments.data)}.folder"
+    return [f"data.{key}={json.dumps(str(arguments.data))}"]
 
 
 def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> int:

@@ -1,22 +1,23 @@
 """The training loop: steps, validation, checkpoints, and stopping when asked to."""
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import Config, locate, save_config
+from tfdense.config import SHIPPED, Config, locate, save_config
 from tfdense.data import training_pairs, validation_pairs
 from tfdense.errors import InputError
 from tfdense.files import replacing, reporting
 from tfdense.models import build
-from tfdense.models.presets import load_weights
+from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
 from tfdense.training.step import build_train_step, distribution_strategy
@@ -43,6 +44,9 @@ class Trainer:
     def __init__(
         self, config: Config, folder: Path, strategy: tf.distribute.Strategy | None = None
     ):
+        shipped = config.train.initial_weights == SHIPPED
+        if shipped:
+            config = dataclasses.replace(config, model=as_shipped(config.model))
         self.config = config
         self.folder = folder
         keras.utils.set_random_seed(config.seed)
@@ -55,9 +59,17 @@ class Trainer:
         with self._strategy.scope():
             initial = config.train.initial_weights
             self.model = build(config.model, config.train.precision, initial is None)
+            freeze(self.model, config.train.frozen)
+            if config.loss.level_weights is None:
+                weights = tuple(self.model.level_weights)
+                loss = dataclasses.replace(config.loss, level_weights=weights)
+                self.config = config = dataclasses.replace(config, loss=loss)
             _check_fits(self.model, config)
             if initial is not None and tf.train.latest_checkpoint(folder / "checkpoints") is None:
-                load_weights(self.model, initial)
+                if shipped:
+                    load_shipped_weights(self.model, config.model.preset)
+                else:
+                    load_weights(self.model, initial)
             self._optimizer = build_optimizer(config.train, self.model.trainable_variables)
             self._average = self._start_average()
         self._saved_step = tf.Variable(0, dtype=tf.int64)
@@ -274,6 +286,27 @@ class Trainer:
             raise InputError(
                 f"{path} is not a checkpoint of this {self.config.model.preset}: {reason}"
             ) from None
+
+
+def freeze(model: keras.Model, names: Sequence[str]) -> None:
+    """Keeps parts of a network as they are, statistics of normalisations included.
+
+    Args:
+        model: the network.
+        names: what the names of its parts begin with.
+
+    Raises:
+        InputError: if no part is called so, or nothing is left to train.
+    """
+    for name in names:
+        parts = [layer for layer in model.layers if layer.name.startswith(name)]
+        if not parts:
+            known = ", ".join(layer.name for layer in model.layers if layer.weights)
+            raise InputError(f"train.frozen names {name!r}. Expected one of {known}.")
+        for part in parts:
+            part.trainable = False
+    if not model.trainable_variables:
+        raise InputError(f"With train.frozen {', '.join(names)} nothing is left to train.")
 
 
 def _check_fits(model: keras.Model, config: Config) -> None:

@@ -20,6 +20,14 @@ from tfdense.evaluation.readers.flow import (
     tss_pairs,
 )
 from tfdense.evaluation.readers.folders import any_case
+from tfdense.evaluation.readers.frames import (
+    flying_chairs_pairs,
+    flying_things_pairs,
+    hd1k_pairs,
+    listed_flow_pairs,
+    spring_pairs,
+    viper_pairs,
+)
 from tfdense.evaluation.readers.homography import hpatches_pairs, stored_homography_pairs
 from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.points import stored_points_pairs, table_pairs
@@ -101,7 +109,8 @@ DATASETS = {
     "flow": Dataset(
         stored_flow_pairs,
         "*/flow.*",
-        f"{_IMAGES}, flow.flo, .pfm, .npy or .png (16 bits, as KITTI's)",
+        f"{_IMAGES}, flow.flo, .flo5, .pfm, .npy or .png (16 bits, as KITTI's), and perhaps "
+        "valid.png, white where the flow is true",
     ),
     "middlebury-flow": Dataset(
         middlebury_flow_pairs, "*/flow10.flo", "SCENE/frame10.png, frame11.png, flow10.flo"
@@ -130,6 +139,40 @@ DATASETS = {
         )
         for name, images in (("kitti-2012", "colored_0"), ("kitti-2015", "image_2"))
     },
+    "flow-list": Dataset(
+        listed_flow_pairs,
+        "pairs.csv",
+        "pairs.csv, which begins with source,target,flow or source,target,flow,valid and names "
+        "files relative to the folder, a pair a row",
+    ),
+    "flying-chairs": Dataset(
+        flying_chairs_pairs, "data/*_flow.flo", "data/NNNNN_img1.ppm, _img2.ppm and _flow.flo"
+    ),
+    **{
+        f"flying-things-{rendering}": Dataset(
+            partial(flying_things_pairs, rendering=rendering),
+            "flow/*/into_*/*.flo",
+            f"the train or val folder of the subset with image_{rendering}/SIDE/NNNNNNN.png and "
+            "flow/SIDE/into_future (and into_past)/NNNNNNN.flo",
+        )
+        for rendering in ("clean", "final")
+    },
+    "hd1k": Dataset(
+        hd1k_pairs,
+        "hd1k_flow_gt/flow_occ/*_*.png",
+        "hd1k_input/image_2/SSSSSS_NNNN.png and hd1k_flow_gt/flow_occ/SSSSSS_NNNN.png",
+    ),
+    "viper": Dataset(
+        viper_pairs,
+        "flow/*/*_*.npz",
+        "the train or val folder with img/SSS/SSS_NNNNN.jpg (or .png) and flow/SSS/SSS_NNNNN.npz",
+    ),
+    "spring": Dataset(
+        spring_pairs,
+        "*/flow_?W_*/*.flo5",
+        "the train folder with SCENE/frame_SIDE/frame_SIDE_NNNN.png and "
+        "SCENE/flow_FW_SIDE/flow_FW_SIDE_NNNN.flo5 (and flow_BW)",
+    ),
     "tss": Dataset(
         tss_pairs,
         "*/*/flow[12].flo",
@@ -146,7 +189,7 @@ DATASETS = {
     "points": Dataset(
         stored_points_pairs,
         "*/points.txt",
-        f"{_IMAGES}, points.txt (rows of target x, y, source x, y)",
+        f"{_IMAGES}, points.txt (rows of target x, y, source x, y, and perhaps a weight)",
     ),
     **{
         name: Dataset(

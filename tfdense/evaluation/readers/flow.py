@@ -31,8 +31,10 @@ def stored_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
 
 
 def _stored_flow_pair(folder: Path) -> EvaluationPair:
-    flow = read_flow_file(_true_flow(folder))
-    return dense_pair(folder.name, *read_source_and_target(folder), *flow)
+    flow, known = read_flow_file(_true_flow(folder))
+    if (valid := file_in(folder, "valid.png")).is_file():
+        known = known & read_mask(valid, known.shape, 1)
+    return dense_pair(folder.name, *read_source_and_target(folder), flow, known)
 
 
 def _true_flow(folder: Path) -> Path:
@@ -46,8 +48,8 @@ def _true_flow(folder: Path) -> Path:
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates or find_files(folder, "flow.*"))
         raise InputError(
-            f"Expected one flow as ground truth in {folder}: flow.flo, .pfm, .npy or .png (16 bits "
-            f"in three channels, as KITTI's). Received: {names or 'none'}."
+            f"Expected one flow as ground truth in {folder}: flow.flo, .flo5, .pfm, .npy or .png "
+            f"(16 bits in three channels, as KITTI's). Received: {names or 'none'}."
         )
     return candidates[0]
 
@@ -56,10 +58,11 @@ def middlebury_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
     """Yields the pairs of Middlebury's flow scenes: frame 10 is the target, frame 11 the source."""
     for path in find_files(folder, "*/flow10.flo"):
         frames = [file_in(path.parent, f"frame{n}.png") for n in (11, 10)]
-        yield UnreadPair(path.parent.name, partial(_pair, path.parent.name, *frames, path))
+        yield UnreadPair(path.parent.name, partial(frame_pair, path.parent.name, *frames, path))
 
 
-def _pair(name: str, source: Path, target: Path, flow: Path) -> EvaluationPair:
+def frame_pair(name: str, source: Path, target: Path, flow: Path) -> EvaluationPair:
+    """Reads a pair of which each part is a file."""
     return dense_pair(name, read_image(source), read_image(target), *read_flow_file(flow))
 
 
@@ -94,13 +97,13 @@ def _sintel_pair(scene: str, frames: Path, path: Path, masks: list[Path]) -> Unr
         source, target = (read_image(file_in(frames, f"frame_{n:04d}.png")) for n in numbers)
         flow, known = read_flow_file(path)
         for folder in masks:
-            known = known & ~_read_mask(file_in(folder, f"{path.stem}.png"), known.shape, 1)
+            known = known & ~read_mask(file_in(folder, f"{path.stem}.png"), known.shape, 1)
         return dense_pair(name, source, target, flow, known)
 
-    return UnreadPair(name, read)
+    return UnreadPair(name, read, scene)
 
 
-def _read_mask(path: Path, shape: tuple[int, int], least: int) -> np.ndarray:
+def read_mask(path: Path, shape: tuple[int, int], least: int) -> np.ndarray:
     """Returns where the first channel of an image reaches a value, boolean, of that shape."""
     values = read_raw(path)
     if values.shape[:2] != shape:
@@ -123,7 +126,7 @@ def kitti_pairs(folder: Path, images: str) -> Iterator[UnreadPair]:
     for path in find_files(folder, "flow_occ/*_10.png"):
         number = path.stem.removesuffix("_10")
         frames = [file_in(folder / images, f"{number}_{n}.png") for n in (11, 10)]
-        yield UnreadPair(number, partial(_pair, number, *frames, path))
+        yield UnreadPair(number, partial(frame_pair, number, *frames, path))
 
 
 def tss_pairs(folder: Path) -> Iterator[UnreadPair]:
@@ -146,7 +149,7 @@ def _tss_pair(name: str, path: Path) -> EvaluationPair:
         read_image(file_in(path.parent, f"image{n}.png")) for n in (3 - number, number)
     )
     flow, known = read_flow_file(path)
-    foreground = _read_mask(file_in(path.parent, f"mask{number}.png"), known.shape, 128)
+    foreground = read_mask(file_in(path.parent, f"mask{number}.png"), known.shape, 128)
     pair = dense_pair(name, source, target, flow, known & foreground)
     padded = pad_alike(source, target)
     return dataclasses.replace(

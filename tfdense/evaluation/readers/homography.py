@@ -53,7 +53,8 @@ def hpatches_pairs(folder: Path, side: int | None) -> Iterator[UnreadPair]:
     images = (path for path in find_files(folder, "v_*/1.*") if path.suffix.lower() in SUFFIXES)
     for scene in sorted({path.parent for path in images}):
         for k in range(2, 7):
-            yield UnreadPair(f"{scene.name}-{k}", partial(_hpatches_pair, scene, k, side))
+            read = partial(_hpatches_pair, scene, k, side)
+            yield UnreadPair(f"{scene.name}-{k}", read, scene.name)
 
 
 def _hpatches_pair(scene: Path, k: int, side: int | None) -> EvaluationPair:

@@ -31,10 +31,13 @@ def stored_points_pairs(folder: Path) -> Iterator[UnreadPair]:
 
 
 def _stored_points_pair(path: Path) -> EvaluationPair:
-    rows = read_numbers(path, "rows of target x, target y, source x, source y", columns=4)
-    flow = rows[:, 2:] - rows[:, :2]
+    content = "rows of target x, target y, source x, source y, and perhaps a weight of at least 0"
+    rows = read_numbers(path, content, 4, 5)
+    if (rows[:, 4:] < 0).any():
+        raise InputError(f"Expected {path} to hold {content}.")
+    flow, weights = rows[:, 2:4] - rows[:, :2], rows[:, 4] if rows.shape[1] == 5 else None
     images = read_source_and_target(path.parent)
-    return EvaluationPair(path.parent.name, *images, rows[:, :2], flow)
+    return EvaluationPair(path.parent.name, *images, rows[:, :2], flow, weights=weights)
 
 
 def table_pairs(folder: Path, table: str) -> Iterator[UnreadPair]:

@@ -47,10 +47,7 @@ def _camera_pair(name: str, scene: Path, source: str, target: str) -> Evaluation
 
 def _relative_cameras(scene: Path, source: str, target: str) -> Cameras:
     content = "three rows of K, three of R and one of C"
-    rows = [
-        read_numbers(file_in(scene, view + _CAMERA), content, columns=3)
-        for view in (source, target)
-    ]
+    rows = [read_numbers(file_in(scene, view + _CAMERA), content, 3) for view in (source, target)]
     if any(len(values) != 7 for values in rows):
         raise InputError(f"Expected the .camera.txt files of {scene} to hold {content}, as text.")
     (k_source, r_source, c_source), (k_target, r_target, c_target) = (
