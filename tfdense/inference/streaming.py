@@ -1,7 +1,8 @@
 """Matching the frames of a film, each to the one before or all to one picture.
 
-A match has the earlier frame, or the picture, as target, and the frame itself as source: so its flow
-says where each pixel of the target went, and its warp is the frame as the target would show it.
+A match has the earlier frame, or the picture, as target, and the frame itself as source: so its
+flow says where each pixel of the target went, and its warp is the frame as the target would show
+it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -110,18 +111,22 @@ def stream(
         warm_start: whether to start from the homography of the frame before.
         start: what came before these frames; None at the beginning of a film.
     """
-    fixed = reference not in _WORDS if isinstance(reference, str) else True
-    index, target, former, homography = start or Start()
+    fixed = not (isinstance(reference, str) and reference in _WORDS)
+    chained = not fixed and reference == "previous"
+    start = start or Start()
+    target, former, homography = start.target, start.former, start.homography
     if fixed:
         target = photo_to_match("reference", reference)
-    for index, frame in enumerate(frames, index):
+    for index, frame in enumerate(frames, start.index):
         photo = photo_to_match("frame", frame)
         if target is None:
             target = former = photo
             continue
-        streamed = match_frame(network, photo, target, homography if warm_start else None)
+        streamed = match_frame(
+            network, photo, target, homography if warm_start and not chained else None
+        )
         streamed = streamed._replace(index=index)
-        if reference == "previous":
+        if chained:
             streamed, target = streamed._replace(cut=streamed.lost), photo
         else:
             homography = streamed.homography

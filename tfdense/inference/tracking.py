@@ -1,9 +1,9 @@
 """Following points through a film: where each is in every frame, and whether it can be seen.
 
-Two ways lead from a point to its place in a frame: from frame to frame, along which small errors add
-up and a point that is hidden is lost, and from the first frame at once, which a large change makes
-hard. Of both the more probable is taken, point by point, as MFT does (Neoral, Šerých and Matas, "MFT:
-Long-term tracking of every pixel", WACV 2024) with more ways and a variance.
+Two ways lead from a point to its place in a frame: from frame to frame, along which small errors
+add up and a point that is hidden is lost, and from the first frame at once, which a large change
+makes hard. Of both the more probable is taken, point by point, as MFT does with more ways and a
+variance (Neoral, Šerých and Matas, "MFT: Long-term tracking of every pixel", WACV 2024).
 """
 
 from typing import NamedTuple

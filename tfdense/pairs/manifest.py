@@ -15,8 +15,8 @@ class Manifest:
     """The manifest of a job's folder.
 
     It holds an object for each pair that was tried, with ``source``, ``target`` and ``status``:
-    "matched" with the result's ``file``, relative to the folder, or "failed" with the ``reason``.
-    Of several lines of a pair the last one counts.
+    "matched" with the ``files`` of the result, relative to the folder, or "failed" with the
+    ``reason``. Of several lines of a pair the last one counts.
 
     Args:
         folder, settings: see `JobFolder`.
@@ -55,7 +55,7 @@ class Manifest:
         return (
             entry is not None
             and entry["status"] == MATCHED
-            and (self.folder / entry["file"]).exists()
+            and all((self.folder / name).exists() for name in entry["files"])
         )
 
 

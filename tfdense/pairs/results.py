@@ -61,6 +61,24 @@ FORMATS: dict[str, Callable[[Match, Path, Selection], Path]] = {
 """Each writes a match to a path, to which it may add a suffix, and returns where it wrote."""
 
 
+class PairFiles:
+    """Writes a file, or a folder, for each pair; several processes may do so at once.
+
+    Args:
+        folder: of the job.
+        name: of `FORMATS`.
+        selection: what counts as matched.
+    """
+
+    def __init__(self, folder: Path, name: str, selection: Selection):
+        self._folder, self._write, self._selection = folder, FORMATS[name], selection
+
+    def add(self, source: str, target: str, match: Match) -> list[Path]:
+        """Writes the result of a pair, by the names of its images; returns the files."""
+        path = self._folder / result_path(NamedPair(source, target))
+        return [self._write(match, path, self._selection)]
+
+
 def result_path(pair: NamedPair) -> Path:
     """Returns where the result of a pair stands below the folder of the job, without suffix."""
     stems = (re.sub(r"[^\w.-]+", "_", Path(name).stem)[:_LONGEST_STEM] for name in pair)

@@ -19,7 +19,7 @@ from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.pairs.lists import NamedPair
 from tfdense.pairs.manifest import FAILED, MATCHED
-from tfdense.pairs.results import FORMATS, Selection, result_path
+from tfdense.pairs.results import PairFiles, Selection
 from tfdense.pairs.retrieval import describable, describe
 from tfdense.progress import Progress
 
@@ -60,10 +60,11 @@ def match_pairs(matcher: Matcher, job: Job, pairs: Sequence[NamedPair]) -> Itera
     """
     paths = [(job.images / source, job.images / target) for source, target in pairs]
     matches = matcher.match_many(paths, job.batch_size, job.radius, errors="return")
+    results = PairFiles(job.folder, job.format, job.selection)
     writing: collections.deque[Future] = collections.deque()
     with ThreadPoolExecutor(2) as pool:
         for pair, match in zip(pairs, matches, strict=True):
-            writing.append(pool.submit(_write, job, pair, match))
+            writing.append(pool.submit(_write, job, results, pair, match))
             while writing and (writing[0].done() or len(writing) > _WRITTEN_BESIDE):
                 yield writing.popleft().result()
         for entry in writing:
@@ -137,13 +138,13 @@ def describe_all(
     return described, descriptors
 
 
-def _write(job: Job, pair: NamedPair, match: Match | Exception) -> dict:
+def _write(job: Job, results: PairFiles, pair: NamedPair, match: Match | Exception) -> dict:
     """Writes a match; returns the manifest's entry."""
     entry = {"source": pair.source, "target": pair.target}
     try:
         if isinstance(match, Exception):
             raise match
-        path = FORMATS[job.format](match, job.folder / result_path(pair), job.selection)
+        paths = results.add(*pair, match)
     except OutputError:
         raise
     except Exception as error:  # Whatever it is, it may be this pair's alone.
@@ -153,7 +154,7 @@ def _write(job: Job, pair: NamedPair, match: Match | Exception) -> dict:
     return {
         **entry,
         "status": MATCHED,
-        "file": path.relative_to(job.folder).as_posix(),
+        "files": [path.relative_to(job.folder).as_posix() for path in paths],
         "radius": round(float(match.radius), 3),
         "mean_confidence": round(float(match.confidence.mean()), 4),
         "matched": round(float(confident.mean()), 4),

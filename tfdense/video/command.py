@@ -1,4 +1,4 @@
-"""``tfdense video``: matches the frames of a film and writes what it found, as films and numbers."""
+"""``tfdense video``: matches the frames of a film; writes what it found, as films and numbers."""
 
 import argparse
 from pathlib import Path

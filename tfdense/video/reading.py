@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdense.errors import InputError, printable
 from tfdense.images import find_images, read_image
+from tfdense.startup import quiet
 
 # Of what does not say it, in frames a second.
 _USUAL_RATE = 25.0
@@ -53,7 +54,8 @@ def open_film(source: str) -> Film:
     """
     if Path(source).is_dir():
         return Film(source, _USUAL_RATE, len(find_images(source)), False)
-    capture = _open(source)
+    with quiet():  # OpenCV's libraries print of a file that is none
+        capture = _open(source)
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -75,15 +77,8 @@ def _open(source: str) -> cv2.VideoCapture:
         raise InputError(
             f"There is no film {shown}. Expected a file, a folder of images or a camera's number."
         )
-    # What OpenCV's libraries print of a file that is none helps nobody.
-    former = cv2.setLogLevel(0)
-    try:
-        capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
-    except cv2.error:
-        capture = None
-    finally:
-        cv2.setLogLevel(former)
-    if capture is None or not capture.isOpened():
+    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    if not capture.isOpened():
         what = "no camera that can be opened" if _is_camera(source) else "no film that can be read"
         raise InputError(f"{shown} is {what}.")
     return capture

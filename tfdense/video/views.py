@@ -1,5 +1,7 @@
 """What is drawn of each frame of a film."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -42,7 +44,7 @@ def view(
         shown = _with_points(shown, tracked, scale, offset)
     confident = match.confidence >= threshold
     # By powers of two, so that the colours seldom change.
-    longest = 2.0 ** np.ceil(np.log2(visualize.longest_flow(match.flow, confident)))
+    longest = 2.0 ** math.ceil(math.log2(visualize.longest_flow(match.flow, confident)))
     warped = visualize.mask_by_confidence(match.warp(), match.confidence, threshold)
     flow = visualize.flow_color(match.flow, longest)
     confidence = visualize.confidence_color(match.confidence)

@@ -127,29 +127,28 @@ class Job:
         return ", ".join(parts)
 
     def _match(self, network: Network, frames: Iterator[np.ndarray]) -> None:
-        request, entries = self._request, self._record.entries
-        if not entries and not self._fixed:
-            self._begin(next(frames, None))
-        start, first = self._resume(frames)
-        if start is None:
-            return
-        reference = request.reference
-        if self._fixed:
-            start = start._replace(target=reference)
-        stream_of_frames = stream(network, frames, reference, request.warm, start)
+        request = self._request
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"{request.film.source} holds no frame.")
+        start = Start()
+        if not self._record.entries and self._fixed:
+            frames = itertools.chain([first], frames)
+        else:
+            if not self._record.entries:
+                self._begin(first)
+            start = self._resume(first, frames)
         began = time.perf_counter()
-        for streamed in stream_of_frames:
+        for streamed in stream(network, frames, request.reference, request.warm, start):
             tracked = None
             if request.points is not None:
-                tracked = self._follow(network, first, streamed)
+                tracked = self._follow(network, Photo(first), streamed)
             self._write(streamed, tracked, time.perf_counter() - began)
             began = time.perf_counter()
             self._progress.advance()
 
-    def _begin(self, frame: np.ndarray | None) -> None:
+    def _begin(self, frame: np.ndarray) -> None:
         """Notes the first frame, which has nothing to be matched with."""
-        if frame is None:
-            raise InputError(f"{self._request.film.source} holds no frame.")
         entry = {"frame": 0, "reference": 0}
         if self._request.points is not None:
             tracked = tracking.start_tracks(self._request.points, frame)
@@ -157,29 +156,27 @@ class Job:
         if self._stabilises:
             write_image(self._picture(_STABILISED, 0), frame)
         self._record.add(entry)
-        self._kept = frame
 
-    def _resume(self, frames: Iterator[np.ndarray]) -> tuple[Start | None, Photo | None]:
-        """Reads as far as all is done; returns what comes next, and the first frame."""
-        entries = self._record.entries
-        if not entries:
-            return Start(), None
-        last = entries[-1]
-        reference = last["frame"] if last.get("cut") else last["reference"]
-        wanted = {0, reference, last["frame"]}
-        kept = {0: self._kept} if hasattr(self, "_kept") else {}
-        for number in range(1 if kept else 0, len(entries)):
+    def _resume(self, first: np.ndarray, frames: Iterator[np.ndarray]) -> Start:
+        """Reads the frames that are done, after the first; returns from where to go on."""
+        last = self._record.entries[-1]
+        reference = last["reference"]
+        if last.get("cut") or self._request.reference == "previous":
+            reference = last["frame"]
+        kept = {0: Photo(first)}
+        for number in range(1, len(self._record.entries)):
             frame = next(frames, None)
             if frame is None:
-                return None, None
-            if number in wanted:
-                kept[number] = frame
-        photos = {number: Photo(frame) for number, frame in kept.items()}
-        former = photos[last["frame"]]
-        target = former if self._request.reference == "previous" else photos.get(reference)
+                raise InputError(f"{self._request.film.source} has fewer frames than before.")
+            if number in (reference, last["frame"]):
+                kept[number] = Photo(frame)
         homography = None if last.get("cut") else last.get("homography")
-        homography = None if homography is None else np.array(homography)
-        return Start(len(entries), target, former, homography), photos[0]
+        return Start(
+            last["frame"] + 1,
+            kept.get(reference),
+            kept[last["frame"]],
+            None if homography is None else np.array(homography),
+        )
 
     def _follow(
         self, network: Network, first: Photo, streamed: StreamedMatch
