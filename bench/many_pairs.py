@@ -9,14 +9,17 @@ so that their ratios hold on any machine.
 import argparse
 import contextlib
 import io
+import os
 import tempfile
 import time
 from pathlib import Path
 
 import tfdense
 from tfdense import cli
-from tfdense.images import read_image
+from tfdense.images import Photo, read_image
+from tfdense.inference.answering import answer
 from tfdense.inference.matcher import Matcher
+from tfdense.inference.resizing import resize_image
 from tfdense.inference.reusing import RecentlyUsed, ReusingBackend, reusing
 from tfdense.pairs.lists import all_pairs, names_in
 
@@ -43,10 +46,6 @@ def _parts(matcher, pair) -> dict[str, float]:
     """Returns what the steps of one pair take alone, in ms."""
     backend, photos = matcher.backend, [read_image(path) for path in pair]
     size = backend.working_size(*photos[1].shape[:2])
-    from tfdense.images import Photo
-    from tfdense.inference.answering import answer
-    from tfdense.inference.resizing import resize_image
-
     small = [resize_image(photo, size) for photo in photos]
     features = [backend.features(image[None]) for image in small]
     outputs = backend.match_features(*features)
@@ -109,10 +108,13 @@ def main():
         )
     first = None
     for name, way in ways.items():
+        busy = -sum(os.times()[:4])
         seconds = _seconds(way)
+        busy += sum(os.times()[:4])
         first = first or seconds
         print(
-            f"{name:40} {len(pairs) / seconds:8.2f} pairs/s {first / seconds:6.2f} times",
+            f"{name:40} {len(pairs) / seconds:8.2f} pairs/s {first / seconds:6.2f} times "
+            f"{busy / len(pairs):6.2f} CPU s a pair",
             flush=True,
         )
 

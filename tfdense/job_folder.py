@@ -29,10 +29,11 @@ class JobFolder:
     def __init__(self, folder: Path, name: str, settings: Mapping):
         self.folder = folder
         self._path = folder / name
+        settings = json.loads(json.dumps(settings))
         former = _read_settings(folder / _SETTINGS)
         if former is None:
             write_text(folder / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-        elif former != json.loads(json.dumps(settings)):
+        elif former != settings:
             name = min(k for k in former | settings if former.get(k) != settings.get(k))
             raise InputError(
                 f"{folder} holds results of other settings: {name} was {former.get(name)!r}, is "

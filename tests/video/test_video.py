@@ -142,6 +142,16 @@ def test_broken_off_and_gone_on_it_is_the_same(backend, frames, tmp_path, refere
     assert backend.runs == 0
 
 
+def test_a_finished_film_does_not_grow(backend, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(frames, "-o", output, "--frames", 3) == 0
+    assert _run(frames, "-o", output, "--frames", 3) == 0
+    assert _length(output / "view.mp4") == 2
+    assert _run(frames, "-o", output) == 2
+    assert "are finished" in capsys.readouterr().err
+    assert _length(output / "view.mp4") == 2
+
+
 def test_a_film_is_read_as_it_was_written(frames, tmp_path):
     path = tmp_path / "film.avi"
     write_film(path, sorted(frames.iterdir()), 12.5)

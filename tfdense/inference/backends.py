@@ -112,6 +112,9 @@ class KerasBackend:
         model: the network.
         max_side: see `TargetSize`.
         refine: whether it runs its level at full resolution, if it has one.
+
+    Attributes:
+        has_features: whether the network matches in two parts, `features` and `match_features`.
     """
 
     def __init__(self, model: keras.Model, max_side: int, refine: bool = True):
@@ -147,6 +150,7 @@ class KerasBackend:
         match._omit_frequent_tracing_warning = features._omit_frequent_tracing_warning = True
         self._match = match
         self._features = features
+        self.has_features = hasattr(model, "features")
         self._untraced = match_features
 
     @property

@@ -49,7 +49,7 @@ class RecentlyUsed:
 
 def reusing(backend: Backend) -> Backend:
     """Returns a backend that computes features once, where that is possible, else the same."""
-    return ReusingBackend(backend) if isinstance(backend, KerasBackend) else backend
+    return ReusingBackend(backend) if getattr(backend, "has_features", False) else backend
 
 
 class ReusingBackend:

@@ -191,7 +191,7 @@ def match_frame(
     if homography is not None:
         of_source, of_target = to_size(source.pixels, size), to_size(target.pixels, size)
         start = of_target @ homography @ np.linalg.inv(of_source)
-        outputs = match_warped(backend, *images, start, _follow(start, size, backend))
+        outputs = match_warped(backend, *images, start, _follow(start, size))
         if network.plane:
             support = main_support(backend, outputs, confidence_within(backend, outputs))
             outputs = outputs if support is None else follow_homography(outputs, support)
@@ -228,7 +228,7 @@ def _share(backend: Backend, outputs: Outputs) -> float:
     return float(confidence_within(backend, outputs).mean())
 
 
-def _follow(homography: np.ndarray, size: tuple[int, int], backend: Backend) -> Outputs:
+def _follow(homography: np.ndarray, size: tuple[int, int]) -> Outputs:
     """Answers with the flow of a homography, of which nothing is certain."""
     height, width = size
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)

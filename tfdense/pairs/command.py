@@ -110,9 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.pairs import working
 
     use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
-    loading = (arguments.model, *use)
+    loading, matcher = (arguments.model, *use), None
     if arguments.retrieve is not None:
-        names, descriptors = working.describe_all(matchers.load(*loading), images, names)
+        matcher = matchers.load(*loading)
+        names, descriptors = working.describe_all(matcher, images, names)
         pairs = nearest_pairs(names, descriptors, arguments.retrieve)
     job = working.Job(
         images,
@@ -136,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(missing) < len(pairs):
         print(f"{len(pairs) - len(missing)} of {len(pairs)} pairs are done already", flush=True)
     if arguments.workers == 1 and missing:
-        entries = working.match_pairs(matchers.load(*loading), job, missing)
+        entries = working.match_pairs(matcher or matchers.load(*loading), job, missing)
     else:
         entries = working.match_in_processes(loading, job, missing, arguments.workers)
     with closing(entries), Progress("pairs", len(missing)) as progress:

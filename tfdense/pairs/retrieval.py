@@ -51,7 +51,7 @@ def describable(backend) -> KerasBackend:
     Raises:
         InputError: if it is not a network of Keras.
     """
-    if not isinstance(backend, KerasBackend):
+    if not getattr(backend, "has_features", False):
         raise InputError(
             "Expected a network with its weights to describe images by its features. Received: an "
             "exported file, which gives nothing but matches. Give a list of pairs."

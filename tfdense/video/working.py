@@ -138,6 +138,7 @@ class Job:
             if not self._record.entries:
                 self._begin(first)
             start = self._resume(first, frames)
+            frames = self._with_room(frames)
         began = time.perf_counter()
         for streamed in stream(network, frames, request.reference, request.warm, start):
             tracked = None
@@ -177,6 +178,17 @@ class Job:
             kept[last["frame"]],
             None if homography is None else np.array(homography),
         )
+
+    def _with_room(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Refuses further frames once the pictures of those before were removed."""
+        matched = any("share" in entry for entry in self._record.entries)
+        for number, frame in enumerate(frames):
+            if not number and matched and not (self._folder / _PICTURES).is_dir():
+                raise InputError(
+                    f"The films in {self._folder} are finished, and the pictures they were made of "
+                    "removed. Choose another output, or --keep-frames the next time."
+                )
+            yield frame
 
     def _follow(
         self, network: Network, first: Photo, streamed: StreamedMatch
