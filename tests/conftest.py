@@ -76,7 +76,7 @@ def shifts():
             )
             window = cv2.createHanningWindow(target.shape[1::-1], cv2.CV_32F)
             flow, response = cv2.phaseCorrelate(*grey, window)
-            found = response > 0.2 and max(map(abs, flow)) <= self.reach
+            found = response > 0.4 and max(map(abs, flow)) <= self.reach
             size = target.shape[:2]
             return {
                 "flow": np.full((*size, 2), flow, np.float32),

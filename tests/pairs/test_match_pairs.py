@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdense import cli
 from tfdense.images import write_image
 from tfdense.inference import matcher as matchers
+from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
 from tfdense.pairs.manifest import Manifest
 
@@ -150,7 +152,7 @@ def test_mistakes(backend, folder, tmp_path, capsys, options, message):
 def test_a_full_disk_ends_the_job(backend, folder, tmp_path, capsys, full_disk):
     output = tmp_path / "out"
     with full_disk():
-        assert _run(folder, "-o", output) == 2
+        assert _run(folder, "-o", output, "--format", "folder") == 2
     assert "Cannot write to" in capsys.readouterr().err
     assert Manifest(output, json.loads((output / "settings.json").read_text())).failures([]) == []
 
@@ -160,23 +162,38 @@ def test_exported_files_cannot_describe_images(backend, folder, tmp_path, capsys
     assert "Give a list of pairs" in capsys.readouterr().err
 
 
-def test_images_that_look_alike_are_retrieved(folder, texture, tmp_path, monkeypatch):
-    from tfdense.config import ModelConfig
-    from tfdense.inference.backends import KerasBackend
-    from tfdense.models import build
+class Colours(KerasBackend):
+    """Of an image, its features are its colours."""
 
-    model = build(ModelConfig("pdcnet-lite"), backbone_weights=False)
-    model.load_backbone_weights()
-    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(KerasBackend(model, 64)))
-    other = texture(64, 120, seed=4).astype(np.uint8)[..., ::-1]
+    has_features = True
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.mixture, self.working_size, self.run = (
+            backend.mixture,
+            backend.working_size,
+            backend.run,
+        )
+
+    def features(self, images):
+        return [tf.constant(images, tf.float32), tf.image.resize(images / 255 - 0.5, (4, 6))]
+
+
+def test_images_that_look_alike_are_retrieved(
+    shifts, folder, texture, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(Colours(shifts())))
+    monkeypatch.setattr("tfdense.inference.matcher.reusing", lambda backend: backend)
+    other = texture(64, 120, seed=4).astype(np.uint8) // 2
     for i in range(2):
         write_image(folder / f"other_{i}.png", other[:, 4 * i :][:, :96])
     (folder / "broken.png").write_bytes(b"no image")
-    assert _run(folder, "-o", tmp_path / "out", "--retrieve", 1, "--max-side", 64) == 0
+    assert _run(folder, "-o", tmp_path / "out", "--retrieve", 1) == 0
     pairs = {frozenset((e["source"][0], e["target"][0])) for e in _entries(tmp_path / "out")}
     # No scene with the other: "other" only with "other".
     assert frozenset("o") in pairs
     assert not [pair for pair in pairs if len(pair) == 2 and "o" in pair]
+    assert "left out: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="pdcnet-lite", help="what `tfdense match` takes (%(default)s)"
     )
     parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
-    parser.add_argument("--mode", choices=MODES, help="see `tfdense match`")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        help="see `tfdense match`; with --to, of frames that do not start from the one before (the "
+        "setting's, for an image wide-baseline)",
+    )
     parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
     parser.add_argument(
         "--setting", choices=SETTINGS, default="fast", help="see `tfdense match` (%(default)s)"
@@ -85,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.inference import matcher as matchers
     from tfdense.video.working import Job, Request
 
-    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    # A picture may be anywhere in a frame, at any size.
+    mode = arguments.mode or (None if isinstance(reference, str) else "wide-baseline")
+    use = resolve(arguments.setting, arguments.max_side, mode, arguments.fill)
     settings = {
         "film": arguments.film if film.is_camera else str(Path(arguments.film).absolute()),
         "to": arguments.to,
