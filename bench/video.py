@@ -4,11 +4,20 @@
 
 FOLDER holds photos. Of each of the first a film is made in which it turns, grows and moves by a
 constant step, so that the flow to its first frame is known.
+
+    python bench/video.py FOLDER --shots DIR
+
+DIR holds a folder of frames for each of several films: how much of a frame is matched with a later
+one of the same film, and with one of another.
 """
 
 import argparse
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 import numpy as np
@@ -45,6 +54,18 @@ def errors(flow: np.ndarray, homography: np.ndarray) -> np.ndarray:
     return np.linalg.norm(flow - (places - grid), axis=-1)[inside]
 
 
+def shares(matcher, folders: Sequence[Path], frames: int = 3, step: int = 2) -> None:
+    """Prints the shares of what is matched within films and between them, sorted."""
+    films = [[read_image(p) for p in find_images(f)[: frames * step : step]] for f in folders]
+    within, between = [], []
+    for number, pictures in enumerate(films):
+        within += [streamed.share for streamed in matcher.stream(pictures)]
+        other = films[(number + 1) % len(films)][0]
+        between += [streamed.share for streamed in matcher.stream([pictures[0], other])]
+    for name, values in (("of one film", within), ("of different films", between)):
+        print(f"frames {name}: {' '.join(f'{value:.3f}' for value in sorted(values))}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -54,7 +75,12 @@ def main():
     parser.add_argument("--size", nargs="*", default=["256x256", "384x512"], metavar="HxW")
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--shots", type=Path, metavar="DIR")
     arguments = parser.parse_args()
+    if arguments.shots is not None:
+        folders = sorted(path for path in arguments.shots.iterdir() if path.is_dir())
+        shares(tfdense.load(arguments.model, max_side=320), folders)
+        return
     matcher = tfdense.load(arguments.model)
     photos = [read_image(path) for path in find_images(arguments.folder)[: arguments.photos]]
     for text in arguments.size:

@@ -173,7 +173,8 @@ class Trainer:
                     self._log(records, losses, gradient_norm, stopwatch, left_out.count())
                     losses = []
                 if last or self.step % settings.validate_every == 0:
-                    self._validate(records, stop)
+                    # The last one is not made up for: nothing goes on from there.
+                    self._validate(records, None if last else stop)
                     stopwatch.restart()
                 if last or self.step % settings.checkpoint_every == 0:
                     self._save_checkpoint()
