@@ -39,7 +39,13 @@ def film(photo: np.ndarray, size: tuple[int, int], count: int, draw) -> tuple[li
     shown = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
     homographies = [np.linalg.matrix_power(step, i) for i in range(count)]
     frames = [
-        cv2.warpPerspective(scene, homography @ shown, (width, height), flags=cv2.INTER_AREA)
+        cv2.warpPerspective(
+            scene,
+            homography @ shown,
+            (width, height),
+            flags=cv2.INTER_AREA,
+            borderMode=cv2.BORDER_REFLECT,
+        )
         for homography in homographies
     ]
     return frames, homographies

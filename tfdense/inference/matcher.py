@@ -191,7 +191,8 @@ class Matcher:
             progress: whether to show on standard error how far it is.
 
         Yields:
-            The match of each pair, in their order, the same as of `match` to some 1e-3 px.
+            The match of each pair, in their order, the same as of `match`; in batches to some
+            0.05 px.
 
         Raises:
             InputError: as `match`, or if the batch size is not positive.
