@@ -69,6 +69,8 @@ def test_the_start_from_the_frame_before_finds_what_a_single_run_does_not(shifts
         np.testing.assert_allclose(
             np.median(streamed.match.flow[trusted], axis=0), expected, atol=0.6
         )
+        # Also where the start led out of the frame.
+        np.testing.assert_allclose(np.mean(streamed.match.flow, (0, 1)), expected, atol=0.8)
         shift = streamed.homography[:2, 2]
         np.testing.assert_allclose(shift, -expected, atol=0.8)
 

@@ -202,6 +202,11 @@ def match_frame(
         outputs = network.run(backend, *images, size)
     share = _share(backend, outputs)
     found = find_homography(backend, outputs, _LEAST_MATCHES)
+    if warm and found is not None:
+        # What the start led out of the frame follows the frame's own homography: a better guess.
+        unknown = outputs["log_variance"][..., :1] == UNKNOWN_LOG_VARIANCE
+        guess = _follow(found[0], size)["flow"]
+        outputs = {**outputs, "flow": np.where(unknown, guess, outputs["flow"])}
     if found is not None:
         of_source, of_target = to_size(source.pixels, size), to_size(target.pixels, size)
         homography = np.linalg.inv(of_target) @ found[0] @ of_source
