@@ -51,3 +51,37 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
     return limit
+
+
+@pytest.fixture
+def shifts():
+    """A backend that finds by how much two images are shifted, if that is at most `reach` px."""
+    import cv2
+
+    from tfdense.mixture import LaplaceMixture
+
+    class Shifts:
+        mixture = LaplaceMixture(maximum_variance=1e4)
+
+        def __init__(self, reach=1000.0):
+            self.reach, self.runs = reach, 0
+
+        def working_size(self, height, width):
+            return height, width
+
+        def run(self, source, target):
+            self.runs += 1
+            grey = (
+                cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(np.float32) for x in (target, source)
+            )
+            window = cv2.createHanningWindow(target.shape[1::-1], cv2.CV_32F)
+            flow, response = cv2.phaseCorrelate(*grey, window)
+            found = response > 0.4 and max(map(abs, flow)) <= self.reach
+            size = target.shape[:2]
+            return {
+                "flow": np.full((*size, 2), flow, np.float32),
+                "log_variance": np.full((*size, 2), (-2.0, 9.0), np.float32),
+                "logits": np.full((*size, 2), (9.0 if found else -9.0, 0.0), np.float32),
+            }
+
+    return Shifts

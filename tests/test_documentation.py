@@ -79,6 +79,11 @@ _WAYS = (
     Way(r"make web WEB_MODELS=.*", checked_only="serves until it is interrupted"),
     Way(r"pip install \.\S*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
+    Way(r"tfdense match-pairs (pairs\.txt|photos) .*", {"images photos": "images ."}),
+    Way(
+        r"tfdense video .*",
+        {"film.mp4": "photos", "poster.jpg": "target.jpg"},
+    ),
     Way(r"python train\.py( --config configs/default\.yaml)?", more=f"--steps 1 {_SMALL}"),
     Way(
         r"python train\.py --config configs/finetune\.yaml --data DIR",
@@ -223,6 +228,12 @@ class Tiny(MatchingNetwork):
         final = tf.image.resize(raw, tf.shape(images)[1:3])
         return {**self._level(final), "levels": [self._level(raw)] * 3}
 
+    def features(self, image):
+        return [image]
+
+    def match_features(self, source, target):
+        return self({"source": source[0], "target": target[0]})
+
     def _level(self, raw):
         flow, log_variance, logits = tf.split(raw, [2, 1, 2], axis=-1)
         return {
@@ -259,6 +270,8 @@ def folder(presets, tmp_path, monkeypatch):
         for path in (f"{role}.jpg", f"photos/{role}.jpg", f"homography/pair/{role}.png"):
             write_image(folder / path, small)
     (folder / "homography/pair/H_target_to_source.txt").write_text("1 0 5\n0 1 0\n0 0 1\n")
+    (folder / "pairs.txt").write_text("source.jpg target.jpg\ntarget.jpg source.jpg\n")
+    (folder / "points.txt").write_text("30 20\n60 40\n")
     _write_checkpoint(folder / "PDCNet_megadepth.pth.tar")
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)

@@ -15,6 +15,14 @@ _BROKEN_PIPE = 141
 # Each module has add_arguments(parser) and run(arguments); only the one that runs is imported.
 _COMMANDS = {
     "match": ("tfdense.inference.command", "match two images; write flow, confidence, pictures"),
+    "match-pairs": (
+        "tfdense.pairs.command",
+        "match the pairs of a list, or of a folder of images, and write each result",
+    ),
+    "video": (
+        "tfdense.video.command",
+        "match the frames of a film: flow, stabilised film, points and pictures followed",
+    ),
     "evaluate": (
         "tfdense.evaluation.command",
         "measure a network and classical methods on a data set with ground truth",

@@ -128,6 +128,8 @@ class TrainConfig:
             validation and the saved weights are the average's.
         precision: ``mixed_bfloat16`` and ``mixed_float16`` compute in 16 bits and keep 32-bit
             weights; the mixture and the losses are float32 always.
+        stop_after_left_out: so many steps in a row without a finite loss and gradient, which are
+            left out, end the training.
         validation_pairs: how many pairs of held-out photos each validation takes.
     """
 
@@ -149,6 +151,7 @@ class TrainConfig:
     log_every: int = Field(20, ge=1)
     validate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
+    stop_after_left_out: int = Field(20, ge=1)
     validation_pairs: int = Field(32, ge=1)
 
     @pydantic.model_validator(mode="after")

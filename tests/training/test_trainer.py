@@ -119,19 +119,73 @@ def test_half_precision_trains(precision, tmp_path):
 
 
 def test_steps_without_finite_gradient_change_nothing(eager, tmp_path, monkeypatch):
-    trainer = Trainer(small_config("train.steps=2", "train.log_every=2"), tmp_path)
+    trainer = Trainer(small_config("train.steps=9", "train.stop_after_left_out=2"), tmp_path)
+    _poison(trainer, monkeypatch, "source", lambda number: True)
+    before = {v.path: v.numpy() for v in trainer.model.variables}
+    with pytest.raises(InputError, match=r"2 steps in a row, up to step 2, .* in its source"):
+        trainer.train()
+    for variable in trainer.model.variables:  # running statistics, too
+        np.testing.assert_array_equal(variable.numpy(), before[variable.path])
+    with np.load(tmp_path / "bad_batch.npz") as batch:
+        assert {"source", "target", "flow", "mask"} <= {*batch}
+        assert np.isnan(batch["source"]).all() and np.isfinite(batch["target"]).all()
+
+
+def test_single_steps_without_finite_loss_are_counted_and_named(
+    eager, tmp_path, monkeypatch, capsys
+):
+    trainer = Trainer(
+        small_config("train.steps=5", "train.stop_after_left_out=2", "train.log_every=5"), tmp_path
+    )
+    _poison(trainer, monkeypatch, "flow", lambda number: number % 2 == 1)
+    assert trainer.train()
+    for variable in trainer.model.variables:
+        assert np.isfinite(variable.numpy()).all(), variable.path
+    assert read_metrics(tmp_path / "metrics.csv")[-2]["left_out"] == "2"
+    printed = capsys.readouterr().out
+    assert "Step 2 is left out" in printed and "Step 4 is left out" in printed
+    assert not (tmp_path / "bad_batch.npz").exists()
+
+
+def _poison(trainer, monkeypatch, name, which):
+    """Makes what a batch holds by a name not a number, of the batches of some numbers."""
+    pairs = trainer._training_pairs
 
     def poisoned():
-        return trainer.__class__._training_pairs(trainer).map(
-            lambda pair: {**pair, "flow": pair["flow"] * np.nan, "mask": tf.ones_like(pair["mask"])}
-        )
+        for number, pair in enumerate(pairs()):
+            if which(number):
+                pair = {**pair, name: pair[name] * np.nan, "mask": tf.ones_like(pair["mask"])}
+            yield pair
 
     monkeypatch.setattr(trainer, "_training_pairs", poisoned)
-    before = {v.path: v.numpy() for v in trainer.model.trainable_variables}
-    with pytest.raises(InputError, match="not finite"):
-        trainer.train()
-    for variable in trainer.model.trainable_variables:
-        np.testing.assert_array_equal(variable.numpy(), before[variable.path])
+    monkeypatch.setattr(trainer, "_distribute", lambda dataset: dataset)
+
+
+def test_sigterm_stops_validation_and_resuming_makes_up_for_it(
+    uninterrupted, eager, tmp_path, monkeypatch
+):
+    trainer = Trainer(uninterrupted.config, tmp_path)
+    log = trainer._log
+
+    def log_then_stop(*arguments):
+        log(*arguments)
+        if trainer.step == 2:  # just before a validation
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_log", log_then_stop)
+    assert not trainer.train()
+    assert (trainer.step, trainer.stopped_by) == (2, signal.SIGTERM)
+    steps = [row["step"] for row in read_metrics(tmp_path / "metrics.csv") if row["aepe"]]
+    assert steps == ["0"]
+    resumed = Trainer(uninterrupted.config, tmp_path)
+    assert resumed.step == 2 and resumed.train()
+    rows, others = (
+        [row for row in read_metrics(folder / "metrics.csv") if row["aepe"]]
+        for folder in (tmp_path, uninterrupted.folder)
+    )
+    assert [(row["step"], row["aepe"]) for row in rows] == [
+        (row["step"], row["aepe"]) for row in others
+    ]
 
 
 def test_checkpoint_of_another_network_is_refused(uninterrupted):

@@ -109,6 +109,9 @@ class KerasBackend:
         model: the network.
         max_side: see `TargetSize`.
         refine: whether it runs its level at full resolution, if it has one.
+
+    Attributes:
+        has_features: whether the network matches in two parts, `features` and `match_features`.
     """
 
     def __init__(self, model: keras.Model, max_side: int, refine: bool = True):
@@ -130,9 +133,22 @@ class KerasBackend:
                 outputs = model(images, **options)
             return {name: outputs[name] for name in _OUTPUTS}
 
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        def features(images):
+            with forward_only():
+                return model.features(tf.cast(images, tf.float32))
+
+        def match_features(source, target):
+            with forward_only():
+                outputs = model.match_features(source, target, **options)
+            return {name: outputs[name] for name in _OUTPUTS}
+
         # Else it warns, once there are several matchers, that each was traced.
-        match._omit_frequent_tracing_warning = True
+        match._omit_frequent_tracing_warning = features._omit_frequent_tracing_warning = True
         self._match = match
+        self._features = features
+        self.has_features = hasattr(model, "features")
+        self._untraced = match_features
 
     @property
     def coarse(self) -> Backend:
@@ -143,6 +159,38 @@ class KerasBackend:
         refuse_fork()
         outputs = self._match(tf.constant(source[None]), tf.constant(target[None]))
         return {name: outputs[name][0].numpy() for name in _OUTPUTS}
+
+    def features(self, images: np.ndarray):
+        """Computes what `match_features` needs of each image, whichever it is matched with.
+
+        Args:
+            images: uint8 [count, height, width, 3], of a working size.
+
+        Returns:
+            A structure of tensors [count, ...].
+        """
+        refuse_fork()
+        return self._features(tf.constant(images))
+
+    def match_features(self, sources, targets) -> dict[str, np.ndarray]:
+        """Matches images by their features; answers as `run`, but [count, height, width, ...].
+
+        Args:
+            sources, targets: of `features`.
+        """
+        outputs = self._match_features(sources, targets)
+        return {name: values.numpy() for name, values in outputs.items()}
+
+    @functools.cached_property
+    def _match_features(self) -> Callable:
+        # One trace for all sizes needs to know what features look like.
+        features = self._features.get_concrete_function().structured_outputs
+        specifications = tf.nest.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), features
+        )
+        traced = tf.function(self._untraced, input_signature=[specifications] * 2)
+        traced._omit_frequent_tracing_warning = True
+        return traced
 
 
 class SavedModelBackend:

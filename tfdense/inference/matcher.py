@@ -5,27 +5,27 @@ into the source's own pixels with half-pixel centres, so that a shift stays exac
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.images import Photo
+from tfdense.inference import many, streaming, tracking
+from tfdense.inference.answering import answer, seen
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
     LiteBackend,
-    MaskedBackend,
     SavedModelBackend,
     newest_saved_model,
     refuse_fork,
 )
-from tfdense.inference.checks import photo_to_match
-from tfdense.inference.filling import fill_uncertain
+from tfdense.inference.checks import key_points, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
-from tfdense.inference.resizing import rescale_flow, resize_smooth
-from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
+from tfdense.inference.reusing import reusing
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
@@ -114,6 +114,11 @@ class Matcher:
         return load, self._origin
 
     @property
+    def backend(self) -> Backend:
+        """What runs its network."""
+        return self._backend
+
+    @property
     def mixture(self) -> Mixture:
         """What the log-variances and logits of its matches are parameters of."""
         return self._backend.mixture
@@ -150,8 +155,7 @@ class Matcher:
             InputError: if an image cannot be read, is no image or too small, the radius is not
                 positive, or the process was forked after TensorFlow was used.
         """
-        if radius is not None and not radius > 0:
-            raise InputError(f"Expected a positive radius. Received: {radius}")
+        _check_radius(radius)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
         match = self._match(source, target, radius)
@@ -159,47 +163,126 @@ class Matcher:
             return match
         return dataclasses.replace(match, reverse=self._match(target, source, radius))
 
+    def match_many(
+        self,
+        pairs: Iterable[tuple],
+        batch_size: int = 1,
+        radius: float | None = None,
+        both_ways: bool = False,
+        errors: many.Errors = "raise",
+        progress: bool = False,
+    ) -> Iterator[Match]:
+        """Matches many pairs, one after the other, faster than `match` does.
+
+        Files are read, images resized and answers enlarged by threads of their own while the
+        network runs. A file that recurs is read once, and what the network computes of an image
+        alone, its features, is computed once for each size it is seen at; both are kept up to half
+        a GiB. With a network in Keras and in mode direct, pairs that are seen at one size run in
+        batches.
+
+        Args:
+            pairs: of (source, target), each as `match` takes them. They may come from a generator,
+                which is read a few pairs ahead.
+            batch_size: how many pairs of a size the network matches at once. On a CPU more than 1
+                gains nothing.
+            radius, both_ways: as of `match`.
+            errors: "raise" raises the error of a pair that cannot be matched; "return" yields the
+                error in the place of its match, and goes on.
+            progress: whether to show on standard error how far it is.
+
+        Yields:
+            The match of each pair, in their order, the same as of `match`; in batches to some
+            0.05 px.
+
+        Raises:
+            InputError: as `match`, or if the batch size is not positive.
+        """
+        _check_radius(radius)
+        matcher = self._reusing()
+        batches = None
+        if matcher._mode == "direct" and hasattr(matcher._backend, "run_many"):
+            batches = many.Batches(
+                matcher._backend.working_size,
+                matcher._backend.run_many,
+                lambda outputs, source, target: answer(
+                    matcher._backend, outputs, source, target, radius, matcher._fill
+                ),
+            )
+        return many.match_many(
+            pairs,
+            lambda source, target: matcher._match(source, target, radius),
+            batches,
+            batch_size,
+            both_ways,
+            errors,
+            progress,
+        )
+
+    def stream(
+        self,
+        frames: Iterable,
+        reference: streaming.Reference | np.ndarray | Path = "previous",
+        radius: float | None = None,
+        warm_start: bool = True,
+    ) -> Iterator[streaming.StreamedMatch]:
+        """Matches the frames of a film as they come.
+
+        A match has the frame as source. Its target is the frame before, or the reference: so the
+        flow says where each pixel of the target went, and ``match.warp()`` shows the frame as the
+        target would.
+
+        Args:
+            frames: images, as `match` takes them; a generator is read frame by frame.
+            reference: "previous" matches each frame with the one before; "first" with the first,
+                and after a cut with the first of the new shot: to stabilise a film; an image or a
+                path with that: to find a picture in all frames.
+            radius: as of `match`.
+            warm_start: with a reference, whether a frame starts from the homography that the frame
+                before followed, in a single run of the network. The matcher's mode is then used
+                only where there is none or it leads astray.
+
+        Yields:
+            The match of each frame, but of none that begins a film or, with "first", a shot.
+
+        Raises:
+            InputError: as `match`, or if there is no such reference.
+        """
+        _check_radius(radius)
+        return streaming.stream(self.network(radius), frames, reference, warm_start)
+
+    def track(self, frames: Iterable, points) -> Iterator[tracking.TrackedPoints]:
+        """Follows points of the first frame through a film.
+
+        Args:
+            frames: images of one size, as `match` takes them.
+            points: (x, y) in the first frame, in px, [points, 2].
+
+        Yields:
+            Where they are in each frame, the first included.
+
+        Raises:
+            InputError: as `match`, or if the points are no such array.
+        """
+        return streaming.track(self.network(), frames, key_points("first frame", points))
+
+    def network(self, radius: float | None = None) -> streaming.Network:
+        """Returns how a film is matched, for what `stream` and `track` are made of."""
+        return streaming.Network(
+            reusing(self._backend), self._run, self._mode == "plane", self._fill, radius
+        )
+
+    def _reusing(self) -> "Matcher":
+        """Returns the same, which computes the features of an image that recurs once."""
+        return Matcher(reusing(self._backend), self._mode, self._fill, self._origin)
+
     def _match(self, source: Photo, target: Photo, radius: float | None) -> Match:
         height, width = target.pixels.shape[:2]
         size = self._backend.working_size(height, width)
-        backend, *images = self._seen(source, target)
+        backend, *images = seen(self._backend, source, target)
         outputs = self._run(backend, *images, size)
-        if self._fill:
-            outputs = fill_uncertain(backend, outputs, images[1][..., :3])
+        return answer(self._backend, outputs, source, target, radius, self._fill)
 
-        # Pixels of the source per working pixel, (x, y).
-        scale = np.array(source.pixels.shape[1::-1]) / size[::-1]
-        geometric_mean = float(np.sqrt(scale.prod()))
-        if radius is None:
-            radius = max(1.0, geometric_mean)
-        flow = rescale_flow(outputs["flow"], source.pixels.shape, target.pixels.shape)
-        log_variance = resize_smooth(outputs["log_variance"], target.pixels.shape)
-        logits = resize_smooth(outputs["logits"], target.pixels.shape)
-        confidence = self._backend.mixture.confidence(
-            log_variance, logits, (radius / scale[0], radius / scale[1])
-        )
-        log_variance += np.float32(2 * np.log(geometric_mean))
-        masked = is_masked(flow, source.mask, target.mask)
-        return Match(
-            flow=flow,
-            confidence=np.where(masked, np.float32(0), confidence),
-            log_variance=np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
-            logits=logits,
-            radius=radius,
-            source=source.pixels,
-            target=target.pixels,
-            source_mask=source.mask,
-            target_mask=target.mask,
-        )
 
-    def _seen(self, source: Photo, target: Photo) -> tuple[Backend, np.ndarray, np.ndarray]:
-        """Returns what runs the network, and the images for it."""
-        if source.mask is None and target.mask is None:
-            return self._backend, source.pixels, target.pixels
-        images = []
-        for role, (pixels, mask) in (("source", source), ("target", target)):
-            alpha = np.full(pixels.shape[:2], 255, np.uint8)
-            if mask is not None:
-                alpha[~mask] = 0
-            images.append(np.dstack([hide(pixels, mask, role), alpha]))
-        return MaskedBackend(self._backend), *images
+def _check_radius(radius: float | None) -> None:
+    if radius is not None and not radius > 0:
+        raise InputError(f"Expected a positive radius. Received: {radius}")

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tfdense import formats, visualize
-from tfdense.files import replacing_in
+from tfdense.files import replacing, replacing_in
 from tfdense.images import encode_image
 from tfdense.inference.two_view import Matches
 
@@ -17,6 +17,8 @@ FILES = (*formats.files(_ARRAYS), *_PICTURES)
 """The names of the files of a match."""
 
 _DRAWN_MATCHES = 120
+# Far below any error that is measured; numbers so rounded take less space.
+_FLOW_STEPS, _CONFIDENCE_STEPS = 64, 1024
 
 
 class DenseMatch(Protocol):
@@ -54,6 +56,21 @@ def save_match(
         for name, picture in zip(_PICTURES, pictures, strict=True):
             (temporary / name).write_bytes(encode_image(name, picture))
     return [folder / name for name in files]
+
+
+def save_compressed(match: DenseMatch, path: str | Path) -> None:
+    """Writes flow, confidence and radius as ``match.npz`` has them, in a third of the space.
+
+    The flow is rounded to 1/64 px, the confidence to 1/1024.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            flow=np.rint(match.flow * _FLOW_STEPS) / np.float32(_FLOW_STEPS),
+            confidence=np.rint(match.confidence * _CONFIDENCE_STEPS)
+            / np.float32(_CONFIDENCE_STEPS),
+            radius=match.radius,
+        )
 
 
 def _pictures(match: DenseMatch, threshold: float, cycle: float | None) -> list[np.ndarray]:

@@ -19,6 +19,8 @@ class MatchingNetwork(keras.Model):
     """A network that matches two images, see `tfdense.models`.
 
     Its weights are there once it is constructed, since none of their shapes depends on the images.
+    It matches in two parts, ``features(image)`` and ``match_features(source, target)``, so that the
+    features of an image that is matched with several others are computed once.
 
     Attributes:
         level_weights: of the levels in the loss that `compile` takes by default.
@@ -120,6 +122,18 @@ class MatchingNetwork(keras.Model):
             # What is written can hold no list, as that of the levels is.
             served = keras.Model(images, {name: outputs[name] for name in _SERVED}, name=self.name)
             served.export(filepath, format, verbose, input_signature, **kwargs)
+
+
+class Features(NamedTuple):
+    """What matching needs of an image, whichever other it is matched with.
+
+    Attributes:
+        image: [batch, height, width, 3], RGB in 0..255.
+        pyramid: a list of features [batch, rows, columns, channels].
+    """
+
+    image: tf.Tensor
+    pyramid: list[tf.Tensor]
 
 
 class Step(NamedTuple):

@@ -11,6 +11,7 @@ around it, and hands both to the next.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -30,6 +31,18 @@ _COARSE_SIZE = 256
 _COARSEST_GRID = 16
 _COARSE_MIXTURE = LaplaceMixture(maximum_variance=256.0**2)
 _FINE_MIXTURE = LaplaceMixture(maximum_variance=520.0**2)
+
+
+class Pyramids(NamedTuple):
+    """What matching needs of an image.
+
+    Attributes:
+        coarse: features by stride, of the image at 256x256.
+        fine: those at the size worked at.
+    """
+
+    coarse: dict[int, tf.Tensor]
+    fine: dict[int, tf.Tensor]
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -115,10 +128,46 @@ class PDCNet(MatchingNetwork):
             worked at; "levels": the same three for levels 4 to 1 on their grids}, float32. Levels 4
             and 3 count pixels of the images resized to 256x256, which their "image_size" says.
         """
-        images = [tf.cast(inputs[name], tf.float32) for name in ("target", "source")]
-        target_size = spatial_size(images[0])
+        target_size = spatial_size(inputs["target"])
         size = working_size(*target_size)
-        coarse, fine = self._features(images, size)
+        target = self.features(inputs["target"], size)
+        # One after the other: at once they would take twice the memory.
+        with tf.control_dependencies([target.coarse[16]]):
+            source = self.features(inputs["source"], size)
+        return self.match_features(source, target, training, target_size)
+
+    def features(self, image, size=None) -> Pyramids:
+        """Computes what matching needs of an image, whichever other it is matched with.
+
+        Args:
+            image: [batch, height, width, 3], RGB in 0..255.
+            size: (height, width) to work at, multiples of 8 and at least 256; None takes the
+                image's, which must be such.
+        """
+        image = tf.cast(image, tf.float32)
+        resized = image if size is None else _resized(image, size)
+        fine = self.pyramid(normalize(resized), stride=8)
+        # The small one after the large one, which needs the memory alone.
+        with tf.control_dependencies([fine[8]]):
+            reduced = resize_area(image, (_COARSE_SIZE, _COARSE_SIZE))
+        return Pyramids((self.pyramid_256 or self.pyramid)(normalize(reduced)), fine)
+
+    def match_features(
+        self, source: Pyramids, target: Pyramids, training=False, target_size=None
+    ) -> dict:
+        """Matches two images by their features.
+
+        Args:
+            source, target: of the images, worked at the same size.
+            training: as of `call`.
+            target_size: (height, width) of the answer; None takes the size worked at.
+
+        Returns:
+            As `call`.
+        """
+        coarse, fine = zip(target, source, strict=True)
+        size = [8 * side for side in spatial_size(fine[0][8])]
+        target_size = size if target_size is None else target_size
 
         target, source = (_unit_length(features[16]) for features in coarse)
         scores = self.global_gocor(target, source)
@@ -142,22 +191,6 @@ class PDCNet(MatchingNetwork):
         for level in (level4, level3):
             level["image_size"] = tf.constant([_COARSE_SIZE, _COARSE_SIZE])
         return {**final, "levels": [level4, level3, level2, level1]}
-
-    def _features(self, images, size) -> tuple[list[dict], list[dict]]:
-        """Returns the pyramids of the images at 256x256 and at the size worked at."""
-        coarse_pyramid = self.pyramid_256 or self.pyramid
-        coarse, fine, former = [], [], []
-        # One after the other, the large ones first: at once they would take twice the memory.
-        for image in images:
-            with tf.control_dependencies(former):
-                fine.append(self.pyramid(normalize(_resized(image, size)), stride=8))
-            former = [fine[-1][8]]
-        for image in images:
-            with tf.control_dependencies(former):
-                reduced = resize_area(image, (_COARSE_SIZE, _COARSE_SIZE))
-                coarse.append(coarse_pyramid(normalize(reduced)))
-            former = [coarse[-1][16]]
-        return coarse, fine
 
     def _correct(self, level, pyramids, stride, flow, coarser, training, features=()):
         """Compares the target with the source, warped by the flow so far, and corrects the flow."""

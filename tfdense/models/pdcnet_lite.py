@@ -22,7 +22,7 @@ from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.full_resolution import FullResolution
 from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
 from tfdense.mixture import LaplaceMixture
-from tfdense.models.network import MatchingNetwork, check_sides, feature_shape
+from tfdense.models.network import Features, MatchingNetwork, check_sides, feature_shape
 
 _STRIDES = (16, 8, 4)
 # Of accurate matches at most and of all others at least, in px².
@@ -181,24 +181,43 @@ class PDCNetLite(MatchingNetwork):
         Raises:
             InputError: if the sides are known and do not fit.
         """
+        check_sides(self, inputs["target"])
+        source, target = (self.features(inputs[role]) for role in ("source", "target"))
+        return self.match_features(source, target, training, refine)
+
+    def features(self, image) -> Features:
+        """Computes what matching needs of an image, whichever other it is matched with.
+
+        Args:
+            image: [batch, height, width, 3], RGB in 0..255, sides divisible by 16.
+
+        Returns:
+            The image and its projected features, at strides 16, 8 and 4.
+        """
+        pyramid = zip(self.projections, reversed(self.pyramid(image)), strict=True)
+        return Features(image, [projection(features) for projection, features in pyramid])
+
+    def match_features(
+        self, source: Features, target: Features, training=None, refine: bool = True
+    ) -> dict:
+        """Matches two images by their features; arguments and answer as of `call`."""
         # What is not trained keeps its statistics.
-        coarse = self.coarse(inputs, training and self.train_coarse)
+        coarse = self._coarse(source, target, training and self.train_coarse)
         if refine and self.refinement_passes:
             refined = self.refinement(
                 *(x if self.train_coarse else tf.stop_gradient(x) for x in coarse[:3]),
-                inputs["target"],
-                inputs["source"],
+                target.image,
+                source.image,
             )
             levels = coarse.levels + [self._level(flow, raw) for flow, raw in refined]
             return {**levels[-1], "levels": levels, "matching": coarse.matching}
-        size = spatial_size(inputs["target"])
+        size = spatial_size(target.image)
         final = self._level(resize_bilinear(coarse.flow, size), resize_bilinear(coarse.raw, size))
         return {**final, "levels": coarse.levels, "matching": coarse.matching}
 
-    def coarse(self, inputs, training=None) -> "Coarse":
-        """Matches two images down to stride 4; takes what `call` does."""
-        check_sides(self, inputs["target"])
-        targets, sources = self._features(inputs["target"], inputs["source"])
+    def _coarse(self, source: Features, target: Features, training=None) -> Coarse:
+        """Matches two images down to stride 4."""
+        targets, sources = self._in_context(target.pyramid, source.pyramid)
         matched, certainty, matching = self.global_matching(targets[0], sources[0])
         # The matching has its own loss.
         matched = tf.stop_gradient(matched) * _STRIDES[0]
@@ -241,17 +260,9 @@ class PDCNetLite(MatchingNetwork):
             "train_coarse": self.train_coarse,
         }
 
-    def _features(self, *images) -> list[list[tf.Tensor]]:
-        """Returns for each of two images its projected features, coarse to fine."""
-        first, second = (
-            [
-                projection(features)
-                for projection, features in zip(
-                    self.projections, reversed(self.pyramid(image)), strict=True
-                )
-            ]
-            for image in images
-        )
+    def _in_context(self, *pyramids: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+        """Tells two images' features of each other; returns them, normalised, coarse to fine."""
+        first, second = ([*pyramid] for pyramid in pyramids)
         for layer in self.context:
             first[0], second[0] = layer(first[0], second[0]), layer(second[0], first[0])
         return [[self.normalise(features) for features in pyramid] for pyramid in (first, second)]

@@ -20,7 +20,7 @@ from tfdense.layers.matching import UnitMeanSquare, WarpedCorrelation
 from tfdense.layers.pwc import ContextNetwork, DenseDecoder, FeaturePyramid
 from tfdense.layers.unet import UNet
 from tfdense.mixture import GaussianUniformMixture
-from tfdense.models.network import MatchingNetwork, check_sides, feature_shape
+from tfdense.models.network import Features, MatchingNetwork, check_sides, feature_shape
 from tfdense.ops import warping
 
 _STRIDES = (64, 32, 16, 8, 4)  # of the flow
@@ -129,11 +129,25 @@ class PWCUNet(MatchingNetwork):
             InputError: if the sides are known and do not fit.
         """
         check_sides(self, inputs["target"])
-        target, source = (self.pyramid(_centred(inputs[name])) for name in ("target", "source"))
-        flow, levels = self._match(target, source)
-        log_variance, logits = self._trust(inputs, target, source, tf.stop_gradient(flow))
+        return self.match_features(*(self.features(inputs[name]) for name in ("source", "target")))
+
+    def features(self, image) -> Features:
+        """Computes what matching needs of an image, whichever other it is matched with.
+
+        Args:
+            image: [batch, height, width, 3], RGB in 0..255, sides divisible by 64.
+
+        Returns:
+            The image and its features, fine to coarse.
+        """
+        return Features(image, self.pyramid(_centred(image)))
+
+    def match_features(self, source: Features, target: Features) -> dict:
+        """Matches two images by their features; answers as `call` does."""
+        flow, levels = self._match(target.pyramid, source.pyramid)
+        log_variance, logits = self._trust(source, target, tf.stop_gradient(flow))
         answer = {
-            "flow": resize_bilinear(flow, spatial_size(inputs["target"])),
+            "flow": resize_bilinear(flow, spatial_size(target.image)),
             "log_variance": log_variance,
             "logits": logits,
         }
@@ -187,20 +201,21 @@ class PWCUNet(MatchingNetwork):
         reach = self.radius + 0.5
         return reach * tf.tanh(correction / reach)
 
-    def _trust(self, inputs, targets, sources, flow) -> tuple[tf.Tensor, tf.Tensor]:
+    def _trust(self, source: Features, target: Features, flow) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns log-variance and logits of each pixel.
 
         Args:
-            inputs: the images.
-            targets, sources: pyramids, fine to coarse.
+            source, target: of the images.
             flow: at stride 4, in px.
         """
-        image_flow = resize_bilinear(flow, spatial_size(inputs["target"]))
-        warped = warping.bilinear(inputs["source"], image_flow)
-        evidence = [[_centred(inputs["target"]), _centred(warped)]]
-        for stride, target, source in zip(_CONFIDENCE_STRIDES, targets, sources, strict=False):
-            cells = resize_bilinear(flow, spatial_size(target)) / stride
-            evidence.append([target, warping.bilinear(source, cells)])
+        image_flow = resize_bilinear(flow, spatial_size(target.image))
+        warped = warping.bilinear(source.image, image_flow)
+        evidence = [[_centred(target.image), _centred(warped)]]
+        for stride, seen, other in zip(
+            _CONFIDENCE_STRIDES, target.pyramid, source.pyramid, strict=False
+        ):
+            cells = resize_bilinear(flow, spatial_size(seen)) / stride
+            evidence.append([seen, warping.bilinear(other, cells)])
         return self._mixture_parameters(self.confidence(evidence))
 
     def _mixture_parameters(self, raw) -> tuple[tf.Tensor, tf.Tensor]:

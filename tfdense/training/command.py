@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,8 @@ def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> i
     finished = trainer.train()
     if not finished:
         print(f"Stopped at step {trainer.step}. Resume: python train.py --resume {folder}")
-        return 130
+        # What a shell, and a scheduler that preempts, knows a process by that a signal ended.
+        return 128 + (trainer.stopped_by or signal.SIGINT)
     print(f"Trained {trainer.step} steps. Match with: tfdense match A B --model {folder}")
     return 0
 

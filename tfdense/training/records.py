@@ -21,6 +21,7 @@ COLUMNS = (
     "learning_rate",
     "pairs_per_second",
     "data_wait",
+    "left_out",
     *validation.COLUMNS,
 )
 
@@ -31,6 +32,9 @@ class Records:
     Args:
         folder: of the run.
         start_step: rows of later steps, left by an interrupted run, are dropped.
+
+    Attributes:
+        last_validation: the step of the last validation so far, None if there was none.
     """
 
     def __init__(self, folder: Path, start_step: int):
@@ -38,6 +42,8 @@ class Records:
         rows = read_metrics(self._path) if self._path.is_file() else []
         header = {column: column for column in COLUMNS}
         kept = [row for row in rows if int(row["step"]) <= start_step]
+        validated = [int(row["step"]) for row in kept if row.get("aepe")]
+        self.last_validation = max(validated, default=None)
         write_text(self._path, _as_csv([header, *kept]))
         summaries = folder / "tensorboard"
         with reporting(summaries, tf.errors.OpError):

@@ -71,11 +71,19 @@ def build_train_step(
     """
     variables = model.trainable_variables
 
+    # The running statistics of normalisations, which a step changes before its loss is known.
+    statistics = [v.value for v in model.non_trainable_variables if "moving_" in v.path]
+
     def replica_step(batch):
         images = {name: batch[name] for name in ("source", "target")}
-        step = take_step(
-            model, optimizer, images, lambda out: objective(out, batch, model.mixture, config)
-        )
+        former = [tf.identity(variable) for variable in statistics]
+        with tf.control_dependencies(former):
+            step = take_step(
+                model, optimizer, images, lambda out: objective(out, batch, model.mixture, config)
+            )
+        finite = tf.math.is_finite(step.loss)
+        for variable, value in zip(statistics, former, strict=True):
+            variable.assign(tf.where(finite, variable, value))
         return step.loss, step.gradient_norm
 
     @tf.function

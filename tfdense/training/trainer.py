@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import signal
-import threading
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ from tfdense.errors import InputError
 from tfdense.files import replacing, reporting
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
+from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
 from tfdense.training.step import build_train_step, distribution_strategy
+from tfdense.training.stopping import Stop, asked_to_stop
 from tfdense.training.validation import validate
 from tfdense.visualize import training_picture
 
@@ -92,6 +93,7 @@ class Trainer:
         )
         self._restore()
         self.step = int(self._saved_step)
+        self.stopped_by: int | None = None
 
     @property
     def state(self) -> dict[str, tf.Variable]:
@@ -148,21 +150,28 @@ class Trainer:
         """Trains up to the configured number of steps.
 
         Returns:
-            Whether training came to its end; False if it was asked to stop (Ctrl-C or SIGTERM).
+            Whether training came to its end; False if it was asked to stop (Ctrl-C or SIGTERM):
+            `stopped_by` is the signal's number.
 
         Raises:
-            InputError: if the loss is no longer finite.
+            InputError: if loss or gradient are not finite for too many steps in a row.
         """
         settings = self.config.train
         # It may be resumed from another working directory.
         save_config(self.folder / "config.yaml", locate(self.config))
         records = Records(self.folder, self.step)
-        if not (self.folder / "last.weights.h5").is_file():
+        if self._owes_validation(records):
             self._validate(records)
         train_step = self.build_step()
         batches = iter(self._distribute(self._training_pairs()))
         stopwatch, losses = Stopwatch(), []
-        with _asked_to_stop() as stop:
+        left_out = LeftOut(
+            self.folder,
+            settings.stop_after_left_out,
+            settings.precision == "mixed_float16",
+            self._strategy,
+        )
+        with asked_to_stop() as stop:
             while self.step < settings.steps and not stop.is_set():
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -170,19 +179,29 @@ class Trainer:
                 loss, gradient_norm = train_step(batch)
                 losses.append(loss)
                 self.step += 1
+                left_out.watch(self.step, batch, loss, gradient_norm)
                 last = self.step == settings.steps
                 if last or self.step % settings.log_every == 0:
-                    self._log(records, losses, gradient_norm, stopwatch)
+                    self._log(records, losses, gradient_norm, stopwatch, left_out.count())
                     losses = []
                 if last or self.step % settings.validate_every == 0:
-                    self._validate(records)
+                    # The last one is not made up for: nothing goes on from there.
+                    self._validate(records, None if last else stop)
                     stopwatch.restart()
                 if last or self.step % settings.checkpoint_every == 0:
                     self._save_checkpoint()
                     stopwatch.restart()
+        self.stopped_by = stop.signal
         if self.step % settings.checkpoint_every and self.step < settings.steps:
             self._save_checkpoint()
         return self.step >= settings.steps
+
+    def _owes_validation(self, records: Records) -> bool:
+        """Says whether the network as it is was not validated, though it should have been."""
+        if not (self.folder / "last.weights.h5").is_file():
+            return True
+        due = self.step % self.config.train.validate_every == 0
+        return due and records.last_validation != self.step
 
     def _training_pairs(self) -> tf.data.Dataset:
         config = self.config
@@ -221,29 +240,41 @@ class Trainer:
             for weight, value in zip(self._weights, trained, strict=True):
                 weight.assign(value)
 
-    def _log(self, records: Records, losses: list, gradient_norm, stopwatch: Stopwatch) -> None:
+    def _log(
+        self,
+        records: Records,
+        losses: list,
+        gradient_norm,
+        stopwatch: Stopwatch,
+        left_out: int,
+    ) -> None:
         settings = self.config.train
-        losses = np.array(losses)
-        if not np.isfinite(losses).any():
-            raise InputError(
-                f"The loss was not finite in any of the {len(losses)} steps up to step "
-                f"{self.step}. Try a lower train.learning_rate. The last good checkpoint is "
-                f"{self._checkpoints.latest_checkpoint}."
-            )
+        finite = [float(loss) for loss in losses if np.isfinite(loss)]
         steps_per_second, data_wait = stopwatch.read()
         values = {
-            "loss": float(losses[np.isfinite(losses)].mean()),
+            "loss": float(np.mean(finite)) if finite else float("nan"),
             "gradient_norm": float(gradient_norm),
             "learning_rate": float(self._optimizer.learning_rate),
             "pairs_per_second": steps_per_second * settings.batch_size,
             "data_wait": data_wait,
+            "left_out": left_out,
         }
         records.write(self.step, values)
         show_progress(self.step, settings.steps, values, steps_per_second)
 
-    def _validate(self, records: Records) -> None:
+    def _validate(self, records: Records, stop: Stop | None = None) -> None:
+        """Validates; not to the end if asked to stop, so that the checkpoint is written soon."""
+        pairs = self._validation_pairs
+        if stop is not None:
+            pairs = itertools.takewhile(lambda batch: not stop.is_set(), pairs)
         with self._averaged():
-            values = validate(self._predict, self.model.mixture, self._validation_pairs)
+            try:
+                values = validate(self._predict, self.model.mixture, pairs)
+            except InputError:
+                if stop is None or not stop.is_set():
+                    raise
+            if stop is not None and stop.is_set():
+                return  # A resumed training does it.
             batch = next(iter(self._validation_pairs))
             records.write_picture(self.step, self._picture(batch))
             if values["aepe"] < float(self._best):
@@ -323,23 +354,3 @@ def _check_fits(model: keras.Model, config: Config) -> None:
             f"loss.level_weights should hold one weight for each of the {levels} levels of "
             f"{config.model.preset}, is {config.loss.level_weights}"
         )
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C or SIGTERM into an event; the next Ctrl-C interrupts at once."""
-    event = threading.Event()
-    former = {}
-
-    def stop(number, frame):
-        event.set()
-        print("\nStopping after this step. Ctrl-C again to stop at once.", flush=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is threading.main_thread():
-        former = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -1,0 +1,209 @@
+"""``tfdense match-pairs``: results, manifest, what fails, and going on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense import cli
+from tfdense.images import write_image
+from tfdense.inference import matcher as matchers
+from tfdense.inference.backends import KerasBackend
+from tfdense.inference.matcher import Matcher
+from tfdense.pairs.manifest import Manifest
+
+
+@pytest.fixture
+def backend(shifts, monkeypatch):
+    """Stands in for the network."""
+    backend = shifts()
+    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
+    return backend
+
+
+@pytest.fixture
+def folder(tmp_path, texture):
+    """Three images of a scene, shifted by 5 px from each to the next, and a broken one."""
+    scene = texture(64, 120).astype(np.uint8)
+    for i in range(3):
+        write_image(tmp_path / "photos" / f"{i}.png", scene[:, 20 - 5 * i :][:, :96])
+    (tmp_path / "photos" / "list.txt").write_text("1.png 0.png\n2.png 0.png\n")
+    return tmp_path / "photos"
+
+
+def _run(*arguments):
+    return cli.main(["match-pairs", *map(str, arguments)])
+
+
+def _entries(output):
+    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_a_list_and_its_results(backend, folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(folder / "list.txt", "-o", output) == 0
+    entries = _entries(output)
+    assert [(e["source"], e["target"], e["status"]) for e in entries] == [
+        ("1.png", "0.png", "matched"),
+        ("2.png", "0.png", "matched"),
+    ]
+    for entry, shift in zip(entries, (5, 10), strict=True):
+        with np.load(output / entry["files"][0]) as arrays:
+            assert {*arrays} == {"flow", "confidence", "radius"}
+            assert arrays["flow"].dtype == arrays["confidence"].dtype == np.float32
+            np.testing.assert_allclose(np.median(arrays["flow"], (0, 1)), (shift, 0), atol=0.3)
+        assert entry["matched"] == 1
+    assert "2 of 2 pairs have a result" in capsys.readouterr().out
+
+
+def test_a_folder_is_each_two_of_its_images(backend, folder, tmp_path):
+    assert _run(folder, "-o", tmp_path / "out", "--format", "matches", "--matches", 50) == 0
+    entries = _entries(tmp_path / "out")
+    assert {(e["target"], e["source"]) for e in entries} == {
+        ("0.png", "1.png"),
+        ("0.png", "2.png"),
+        ("1.png", "2.png"),
+    }
+    with np.load(tmp_path / "out" / entries[0]["files"][0]) as arrays:
+        assert arrays["source"].shape == arrays["target"].shape == (50, 2)
+        shift = arrays["source"] - arrays["target"]
+        np.testing.assert_allclose(np.abs(np.median(shift, axis=0)), (5, 0), atol=0.3)
+
+
+def test_broken_pairs_are_named_and_tried_again(backend, folder, tmp_path, capsys):
+    output, listed = tmp_path / "out", folder / "list.txt"
+    (folder / "broken.png").write_bytes(b"no image")
+    listed.write_text("1.png 0.png\nbroken.png 0.png\nabsent.png 1.png\n2.png 0.png\n")
+    assert _run(listed, "-o", output) == 1
+    printed = capsys.readouterr()
+    assert "2 of 4 pairs have a result" in printed.out
+    assert "broken.png 0.png: " in printed.err and "absent.png" in printed.err
+    shutil.copy(folder / "2.png", folder / "broken.png")
+    (folder / "absent.png").write_bytes((folder / "2.png").read_bytes())
+    backend.runs = 0
+    assert _run(listed, "-o", output) == 0
+    assert backend.runs == 2
+
+
+def test_what_is_done_is_not_done_again(backend, folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    _run(folder, "-o", output)
+    first, *_ = entries = _entries(output)
+    contents = {e["files"][0]: (output / e["files"][0]).read_bytes() for e in entries}
+    # A result that was lost, and a process that was killed in the middle of a line.
+    (output / first["files"][0]).unlink()
+    with (output / "manifest.jsonl").open("a") as file:
+        file.write('{"source": "1.p')
+    backend.runs = 0
+    assert _run(folder, "-o", output) == 0
+    assert backend.runs == 1
+    assert "2 of 3 pairs are done already" in capsys.readouterr().out
+    assert {name: (output / name).read_bytes() for name in contents} == contents
+    assert len(_entries(output)) == 4
+    backend.runs = 0
+    assert _run(folder, "-o", output) == 0
+    assert backend.runs == 0
+
+
+def test_an_interrupted_job_goes_on(backend, folder, tmp_path):
+    output, run, matched = tmp_path / "out", backend.run, []
+
+    def interrupted(source, target):
+        if len(matched) == 2:
+            raise KeyboardInterrupt
+        matched.append(1)
+        return run(source, target)
+
+    backend.run = interrupted
+    assert _run(folder, "-o", output) == 130
+    backend.run, backend.runs = run, 0
+    assert _run(folder, "-o", output) == 0
+    assert 1 <= backend.runs <= 3
+    assert len({entry["files"][0] for entry in _entries(output)}) == 3
+
+
+def test_results_of_other_settings_are_not_mixed(backend, folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(folder / "list.txt", "-o", output) == 0
+    assert _run(folder / "list.txt", "-o", output, "--radius", 3) == 2
+    assert "radius was None, is 3.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("list.txt", "--workers", 0), "--workers to be at least 1"),
+        (("list.txt", "--batch-size", 0), "--batch-size to be at least 1"),
+        (("list.txt", "--retrieve", 2), "--retrieve with a folder"),
+        (("list.txt", "--threshold", 2), "threshold in 0..1"),
+        (("", "--images", "."), "--images with a list"),
+        (("absent.txt",), "no list of pairs"),
+    ],
+)
+def test_mistakes(backend, folder, tmp_path, capsys, options, message):
+    name, *others = options
+    assert _run(folder / name, "-o", tmp_path / "out", *others) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_the_job(backend, folder, tmp_path, capsys, full_disk):
+    output = tmp_path / "out"
+    with full_disk():
+        assert _run(folder, "-o", output, "--format", "folder") == 2
+    assert "Cannot write to" in capsys.readouterr().err
+    assert Manifest(output, json.loads((output / "settings.json").read_text())).failures([]) == []
+
+
+def test_exported_files_cannot_describe_images(backend, folder, tmp_path, capsys):
+    assert _run(folder, "-o", tmp_path / "out", "--retrieve", 1) == 2
+    assert "Give a list of pairs" in capsys.readouterr().err
+
+
+class Colours(KerasBackend):
+    """Of an image, its features are its colours."""
+
+    has_features = True
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.mixture, self.working_size, self.run = (
+            backend.mixture,
+            backend.working_size,
+            backend.run,
+        )
+
+    def features(self, images):
+        return [tf.constant(images, tf.float32), tf.image.resize(images / 255 - 0.5, (4, 6))]
+
+
+def test_images_that_look_alike_are_retrieved(
+    shifts, folder, texture, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(Colours(shifts())))
+    monkeypatch.setattr("tfdense.inference.matcher.reusing", lambda backend: backend)
+    other = texture(64, 120, seed=4).astype(np.uint8) // 2
+    for i in range(2):
+        write_image(folder / f"other_{i}.png", other[:, 4 * i :][:, :96])
+    (folder / "broken.png").write_bytes(b"no image")
+    assert _run(folder, "-o", tmp_path / "out", "--retrieve", 1) == 0
+    pairs = {frozenset((e["source"][0], e["target"][0])) for e in _entries(tmp_path / "out")}
+    # No scene with the other: "other" only with "other".
+    assert frozenset("o") in pairs
+    assert not [pair for pair in pairs if len(pair) == 2 and "o" in pair]
+    assert "left out: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(folder, tmp_path):
+    for workers in (1, 2):
+        output = tmp_path / str(workers)
+        options = ("--max-side", 64, "--workers", workers)
+        assert _run(folder, "-o", output, *options) == 0
+    one, two = ({e["files"][0]: e for e in _entries(tmp_path / str(n))} for n in (1, 2))
+    assert one.keys() == two.keys() and len(one) == 3
+    for name in one:
+        with np.load(tmp_path / "1" / name) as a, np.load(tmp_path / "2" / name) as b:
+            np.testing.assert_allclose(a["flow"], b["flow"], atol=0.02)

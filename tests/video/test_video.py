@@ -1,0 +1,190 @@
+"""``tfdense video``: the films and numbers it writes, and going on where it was broken off."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from tfdense import cli
+from tfdense.images import write_image
+from tfdense.inference import matcher as matchers
+from tfdense.inference.matcher import Matcher
+from tfdense.video.reading import open_film
+from tfdense.video.writing import write_film
+
+_COUNT = 7
+
+
+@pytest.fixture
+def backend(shifts, monkeypatch):
+    """Stands in for the network."""
+    backend = shifts()
+    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
+    return backend
+
+
+@pytest.fixture
+def frames(texture, tmp_path):
+    """A folder of frames that move by (4, 2) px; the last three are another scene's."""
+    scenes = [texture(100, 160, seed).astype(np.uint8) for seed in (0, 7)]
+    for i in range(_COUNT):
+        scene = scenes[i // 4]
+        picture = scene[30 - 2 * i :, 40 - 4 * i :][:64, :96]
+        write_image(tmp_path / "frames" / f"{i}.png", picture)
+    return tmp_path / "frames"
+
+
+def _run(*arguments):
+    return cli.main(["video", *map(str, arguments)])
+
+
+def _entries(output):
+    return [json.loads(line) for line in (output / "frames.jsonl").read_text().splitlines()]
+
+
+def _interrupted(run, after):
+    """Does as `run` so many times, then as if Ctrl-C were pressed."""
+    left = iter(range(after))
+
+    def interrupted(*images):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return run(*images)
+
+    return interrupted
+
+
+def _length(path):
+    return sum(1 for _ in open_film(str(path)).frames())
+
+
+def test_frame_to_frame(backend, frames, tmp_path, capsys):
+    output, points = tmp_path / "out", tmp_path / "points.txt"
+    points.write_text("50 30\n80,20\n")
+    assert _run(frames, "-o", output, "--points", points, "--arrays") == 0
+    assert {path.name for path in output.iterdir()} == {
+        "arrays",
+        "frames.jsonl",
+        "settings.json",
+        "tracks.csv",
+        "view.mp4",
+    }
+    entries = _entries(output)
+    assert [entry["frame"] for entry in entries] == list(range(_COUNT))
+    assert [entry.get("cut") for entry in entries[1:]] == [False] * 3 + [True] + [False] * 2
+    assert _length(output / "view.mp4") == _COUNT - 1
+    with np.load(output / "arrays" / "000002.npz") as arrays:
+        np.testing.assert_allclose(np.median(arrays["flow"], (0, 1)), (4, 2), atol=0.3)
+    rows = list(csv.DictReader((output / "tracks.csv").open()))
+    assert len(rows) == 2 * _COUNT
+    third = [float(rows[6][key]) for key in ("x", "y", "visible")]
+    np.testing.assert_allclose(third, (62, 36, 1), atol=0.7)
+    assert rows[-1]["visible"] == "0"
+    printed = capsys.readouterr().out
+    assert "7 frames" in printed and "another shot from frame 4" in printed
+
+
+def test_stabilised_to_the_first_frame_of_each_shot(backend, frames, tmp_path):
+    output = tmp_path / "out"
+    assert _run(frames, "-o", output, "--to", "first", "--keep-frames") == 0
+    assert [entry["reference"] for entry in _entries(output)] == [0, 0, 0, 0, 0, 4, 4]
+    assert _length(output / "stabilised.mp4") == _COUNT
+    pictures = [
+        cv2.imread(str(output / "frames" / f"stabilised_{i:06d}.jpg")).astype(int)
+        for i in range(_COUNT)
+    ]
+    moved = [cv2.imread(str(frames / f"{i}.png")).astype(int) for i in range(_COUNT)]
+    inside = (slice(10, -10), slice(16, -16))
+    for i, first in ((3, 0), (6, 4)):
+        before = np.abs(moved[i] - moved[first])[inside].mean()
+        after = np.abs(pictures[i] - pictures[first])[inside].mean()
+        assert after < 0.4 * before
+
+
+def test_a_picture_is_found_in_each_frame(backend, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(frames, "-o", output, "--to", frames / "1.png") == 0
+    entries = _entries(output)
+    assert [entry["lost"] for entry in entries] == [False] * 4 + [True] * 3
+    np.testing.assert_allclose(np.array(entries[3]["homography"])[:2, 2], (-8, -4), atol=0.5)
+    assert entries[5]["homography"] is None
+    assert "lost in 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reference", ["previous", "first", "picture"])
+def test_broken_off_and_gone_on_it_is_the_same(backend, frames, tmp_path, reference):
+    options = ["--to", frames / "0.png" if reference == "picture" else reference, "--keep-frames"]
+    if reference == "previous":
+        (tmp_path / "points.txt").write_text("50 30\n")
+        options += ["--points", tmp_path / "points.txt"]
+    assert _run(frames, "-o", tmp_path / "whole", *options) == 0
+    run = backend.run
+    for after in (2, 3):
+        backend.run = _interrupted(run, after)
+        assert _run(frames, "-o", tmp_path / "parts", *options) == 130
+    # And once in the middle of a line.
+    with (tmp_path / "parts" / "frames.jsonl").open("a") as file:
+        file.write('{"frame": ')
+    backend.run = run
+    assert _run(frames, "-o", tmp_path / "parts", *options) == 0
+    whole, parts = (_entries(tmp_path / name) for name in ("whole", "parts"))
+    for entry in (*whole, *parts):
+        entry.pop("seconds", None)
+    assert whole == parts
+    pictures = sorted((tmp_path / "whole" / "frames").iterdir())
+    assert len(pictures) >= _COUNT - 1
+    for picture in pictures:
+        assert (tmp_path / "parts" / "frames" / picture.name).read_bytes() == picture.read_bytes()
+    backend.runs = 0
+    assert _run(frames, "-o", tmp_path / "parts", *options) == 0
+    assert backend.runs == 0
+
+
+def test_a_finished_film_does_not_grow(backend, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(frames, "-o", output, "--frames", 3) == 0
+    assert _run(frames, "-o", output, "--frames", 3) == 0
+    assert _length(output / "view.mp4") == 2
+    assert _run(frames, "-o", output) == 2
+    assert "are finished" in capsys.readouterr().err
+    assert _length(output / "view.mp4") == 2
+
+
+def test_a_film_is_read_as_it_was_written(frames, tmp_path):
+    path = tmp_path / "film.avi"
+    write_film(path, sorted(frames.iterdir()), 12.5)
+    film = open_film(str(path))
+    assert (film.count, film.rate, film.is_camera) == (_COUNT, 12.5, False)
+    for picture, frame in zip(sorted(frames.iterdir()), film.frames(), strict=True):
+        written = cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)
+        assert np.abs(written.astype(int) - frame).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("absent.mp4",), "no film absent.mp4"),
+        (("text.mp4",), "text.mp4 is no film"),
+        (("99",), "99 is no camera"),
+        (("frames", "--frames", 1), "--frames to be at least 2"),
+        (("frames", "--to", "absent.png"), "no image file absent.png"),
+        (("frames", "--to", "first", "--points", "text.mp4"), "--to previous with --points"),
+        (("frames", "--points", "text.mp4"), "x and y on each line"),
+    ],
+)
+def test_mistakes(backend, frames, tmp_path, monkeypatch, capfd, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.mp4").write_text("no film")
+    assert _run(*options, "-o", "out") == 2
+    printed = capfd.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_single_frame_is_no_film(backend, frames, tmp_path, capsys):
+    for path in sorted(frames.iterdir())[1:]:
+        path.unlink()
+    assert _run(frames, "-o", tmp_path / "out") == 2
+    assert "two frames at least" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""From two images to what the network sees of them, and from its answer to a match."""
+
+import numpy as np
+
+from tfdense.images import Photo
+from tfdense.inference.backends import Backend, MaskedBackend
+from tfdense.inference.filling import fill_uncertain
+from tfdense.inference.match import Match
+from tfdense.inference.refinement import Outputs
+from tfdense.inference.resizing import rescale_flow, resize_smooth
+from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
+
+
+def seen(backend: Backend, source: Photo, target: Photo) -> tuple[Backend, np.ndarray, np.ndarray]:
+    """Returns what runs the network, and the images for it.
+
+    Args:
+        backend: runs the network on images without masks.
+        source, target: the images; their masks become a fourth channel.
+    """
+    if source.mask is None and target.mask is None:
+        return backend, source.pixels, target.pixels
+    images = []
+    for role, (pixels, mask) in (("source", source), ("target", target)):
+        alpha = np.full(pixels.shape[:2], 255, np.uint8)
+        if mask is not None:
+            alpha[~mask] = 0
+        images.append(np.dstack([hide(pixels, mask, role), alpha]))
+    return MaskedBackend(backend), *images
+
+
+def answer(
+    backend: Backend,
+    outputs: Outputs,
+    source: Photo,
+    target: Photo,
+    radius: float | None = None,
+    fill: bool = False,
+) -> Match:
+    """Brings what the network gives at its working size to a match of the images themselves.
+
+    Args:
+        backend: that ran the network.
+        outputs: what `Backend.run` answers.
+        source, target: the images.
+        radius: R of the confidence, in px of the source; None takes one pixel of the source as the
+            network sees it, but at least 1.
+        fill: whether uncertain pixels get the flow of the certain ones around them.
+    """
+    if fill:
+        outputs = fill_uncertain(backend, outputs, hide(target.pixels, target.mask, "target"))
+    working = outputs["flow"].shape[1::-1]
+    # Pixels of the source per working pixel, (x, y).
+    scale = np.array(source.pixels.shape[1::-1]) / working
+    geometric_mean = float(np.sqrt(scale.prod()))
+    if radius is None:
+        radius = max(1.0, geometric_mean)
+    flow = rescale_flow(outputs["flow"], source.pixels.shape, target.pixels.shape)
+    log_variance = resize_smooth(outputs["log_variance"], target.pixels.shape)
+    logits = resize_smooth(outputs["logits"], target.pixels.shape)
+    confidence = backend.mixture.confidence(
+        log_variance, logits, (radius / scale[0], radius / scale[1])
+    )
+    log_variance += np.float32(2 * np.log(geometric_mean))
+    masked = is_masked(flow, source.mask, target.mask)
+    return Match(
+        flow=flow,
+        confidence=np.where(masked, np.float32(0), confidence),
+        log_variance=np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
+        logits=logits,
+        radius=radius,
+        source=source.pixels,
+        target=target.pixels,
+        source_mask=source.mask,
+        target_mask=target.mask,
+    )

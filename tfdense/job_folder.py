@@ -1,0 +1,78 @@
+"""The folder of a long job: what it was asked for, and a line of JSON for each part done."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfdense.errors import InputError
+from tfdense.files import append, write_text
+
+_SETTINGS = "settings.json"
+
+
+class JobFolder:
+    """Keeps what a job has done, so that it can be broken off at any moment and go on.
+
+    Attributes:
+        folder: of the job.
+        entries: what was added, in this run and in former ones.
+
+    Args:
+        folder: is made, or read if it is there.
+        name: of the file with a line for each entry.
+        settings: all that the results depend on; ``settings.json`` keeps it.
+
+    Raises:
+        InputError: if the folder holds results of other settings, or something else by that name.
+    """
+
+    def __init__(self, folder: Path, name: str, settings: Mapping):
+        self.folder = folder
+        self._path = folder / name
+        settings = json.loads(json.dumps(settings))
+        former = _read_settings(folder / _SETTINGS)
+        if former is None:
+            write_text(folder / _SETTINGS, json.dumps(settings, indent=2) + "\n")
+        elif former != settings:
+            name = min(k for k in former | settings if former.get(k) != settings.get(k))
+            raise InputError(
+                f"{folder} holds results of other settings: {name} was {former.get(name)!r}, is "
+                f"{settings.get(name)!r}. Choose another output."
+            )
+        self.entries = _read_lines(self._path)
+
+    def add(self, entry: dict) -> None:
+        """Adds an entry, once what it speaks of is written."""
+        append(self._path, json.dumps(entry, ensure_ascii=False) + "\n")
+        self.entries.append(entry)
+
+
+def _read_settings(path: Path) -> dict | None:
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} is not what tfdense writes. Choose another output.")
+    return settings
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """Reads the entries; what a process that was killed left of a last line is cut off."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    whole, end, rest = content.rpartition(b"\n")
+    if rest:
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + len(end))
+    try:
+        entries = [json.loads(line) for line in whole.splitlines()]
+    except ValueError:
+        entries = [None]
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path} is not what tfdense writes. Choose another output.")
+    return entries

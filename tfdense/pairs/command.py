@@ -1,0 +1,179 @@
+"""``tfdense match-pairs``: matches the pairs of a list, or of a folder, and writes each result."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+from tfdense import standard_streams
+from tfdense.errors import InputError
+from tfdense.files import check_folder
+from tfdense.inference.match import DEFAULT_THRESHOLD
+from tfdense.inference.modes import MODES
+from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
+from tfdense.pairs.manifest import Manifest
+from tfdense.pairs.results import FORMATS, Selection
+from tfdense.progress import Progress
+from tfdense.startup import import_tensorflow
+
+_MOST_NAMED = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument(
+        "pairs",
+        type=Path,
+        metavar="LIST|FOLDER",
+        help="file with a source and a target on each line, or folder of images, of which each two "
+        "are matched once",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder that the names of the list are relative to (that of the list)",
+    )
+    parser.add_argument(
+        "--retrieve",
+        type=int,
+        metavar="N",
+        help="of a folder, match each image only with the N that look most like it",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="dense",
+        help="dense: flow and confidence of each pixel; matches: the best single matches; folder: "
+        "what `tfdense match` writes, pictures included (%(default)s)",
+    )
+    parser.add_argument(
+        "--matches",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="how many of --format matches (%(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=DEFAULT_THRESHOLD,
+        metavar="T",
+        help="least confidence of what counts as matched (%(default)s)",
+    )
+    parser.add_argument(
+        "--model", default="pdcnet-lite", help="what `tfdense match` takes (%(default)s)"
+    )
+    parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
+    parser.add_argument("--mode", choices=MODES, help="see `tfdense match`")
+    parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
+    parser.add_argument(
+        "--setting", choices=SETTINGS, default="base", help="see `tfdense match` (%(default)s)"
+    )
+    parser.add_argument("--radius", type=float, metavar="R", help="see `tfdense match`")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that match, each with a network of its own (%(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pairs of one size that the network matches at once; more than 1 is for GPUs "
+        "(%(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Matches the pairs that have no result yet, and names those that cannot be matched.
+
+    Returns:
+        0, or 1 if a pair could not be matched.
+    """
+    _check(arguments)
+    folder, is_folder = arguments.output, arguments.pairs.is_dir()
+    images = arguments.pairs if is_folder else arguments.images or arguments.pairs.parent
+    names = names_in(images) if is_folder else []
+    pairs = all_pairs(names) if is_folder else read_list(arguments.pairs)
+    check_folder(folder)
+
+    import_tensorflow()
+    from tfdense.evaluation.raw_results import identify
+    from tfdense.inference import matcher as matchers
+    from tfdense.pairs import working
+
+    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    loading, matcher = (arguments.model, *use), None
+    if arguments.retrieve is not None:
+        matcher = matchers.load(*loading)
+        names, descriptors = working.describe_all(matcher, images, names)
+        pairs = nearest_pairs(names, descriptors, arguments.retrieve)
+    job = working.Job(
+        images,
+        folder,
+        arguments.format,
+        Selection(arguments.threshold, arguments.matches),
+        arguments.radius,
+        arguments.batch_size,
+    )
+    settings = {
+        "model": arguments.model,
+        "identity": identify(arguments.model, **use._asdict()),
+        "images": str(images.absolute()),
+        "format": arguments.format,
+        "matches": arguments.matches,
+        "threshold": arguments.threshold,
+        "radius": arguments.radius,
+    }
+    manifest = Manifest(folder, settings)
+    missing = manifest.missing(pairs)
+    if len(missing) < len(pairs):
+        print(f"{len(pairs) - len(missing)} of {len(pairs)} pairs are done already", flush=True)
+    if arguments.workers == 1 and missing:
+        entries = working.match_pairs(matcher or matchers.load(*loading), job, missing)
+    else:
+        entries = working.match_in_processes(loading, job, missing, arguments.workers)
+    with closing(entries), Progress("pairs", len(missing)) as progress:
+        for entry in entries:
+            manifest.add(entry)
+            progress.advance()
+    return _summarise(manifest, pairs, progress)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("workers", "batch_size", "matches", "retrieve"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            option = name.replace("_", "-")
+            raise InputError(f"Expected --{option} to be at least 1. Received: {value}")
+    if not 0 <= arguments.threshold <= 1:
+        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    if arguments.radius is not None and not arguments.radius > 0:
+        raise InputError(f"Expected a positive radius. Received: {arguments.radius}")
+    if arguments.pairs.is_dir():
+        if arguments.images is not None:
+            raise InputError("Expected --images with a list of pairs. Received: a folder of images")
+    elif arguments.retrieve is not None:
+        raise InputError("Expected --retrieve with a folder of images. Received: a list of pairs")
+
+
+def _summarise(manifest: Manifest, pairs: list[NamedPair], progress: Progress) -> int:
+    failures = manifest.failures(pairs)
+    done = len(pairs) - len(failures)
+    speed = f", {progress.rate:.3g} pairs/s" if progress.count else ""
+    print(f"{done} of {len(pairs)} pairs have a result in {manifest.folder}{speed}")
+    if not failures:
+        return 0
+    lines = [f"{len(failures)} pairs could not be matched; the same command tries them again:"]
+    lines += [f"  {f['source']} {f['target']}: {f['reason']}" for f in failures[:_MOST_NAMED]]
+    if len(failures) > _MOST_NAMED:
+        lines.append(f"  and {len(failures) - _MOST_NAMED} more, see manifest.jsonl")
+    standard_streams.complain("\n".join(lines))
+    return 1

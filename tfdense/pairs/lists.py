@@ -1,0 +1,86 @@
+"""Which pairs of a collection are matched: those of a list, all of a folder, or similar ones."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdense.errors import InputError, check_file
+from tfdense.images import find_images
+
+# Pairs are ordered by blocks of so many images by as many, so that what is kept of an image, which
+# is not for ever, serves several of its pairs.
+_BLOCK = 16
+
+
+class NamedPair(NamedTuple):
+    """Two images by the names that the list, or the folder, gives them."""
+
+    source: str
+    target: str
+
+
+def read_list(path: str | Path) -> list[NamedPair]:
+    """Reads a list of pairs: source and target on each line, apart by a tab or else by spaces.
+
+    Empty lines and those that begin with # are passed over; a pair that recurs counts once.
+
+    Raises:
+        InputError: if there is no such file, it is not UTF-8, or a line holds no two names.
+    """
+    path = Path(path)
+    check_file(path, "list of pairs")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from None
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        names = [name.strip() for name in (line.split("\t") if "\t" in line else line.split())]
+        if len(names) != 2 or not all(names):
+            raise InputError(
+                f"{path}, line {number}: expected a source and a target, apart by a tab or, if "
+                f"their names hold none, by spaces. Received: {line!r:.100}"
+            )
+        pairs.append(NamedPair(*names))
+    if not pairs:
+        raise InputError(f"{path} holds no pair.")
+    return list(dict.fromkeys(pairs))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names the images below a folder, at least two, relative to it."""
+    names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+    if len(names) < 2:
+        raise InputError(f"Expected at least two images. Received: {folder} with {names[0]} alone.")
+    return names
+
+
+def all_pairs(names: Sequence[str]) -> list[NamedPair]:
+    """Returns each two of some images once, the earlier one as target."""
+    return _ordered(names, zip(*np.triu_indices(len(names), 1), strict=True))
+
+
+def nearest_pairs(names: Sequence[str], descriptors: np.ndarray, count: int) -> list[NamedPair]:
+    """Returns each image with those whose descriptors are most like its own, each two once.
+
+    Args:
+        names: of the images.
+        descriptors: of unit length, [images, channels].
+        count: of others for each image.
+    """
+    similarity = descriptors @ descriptors.T
+    np.fill_diagonal(similarity, -np.inf)
+    count = min(count, len(names) - 1)
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    found = {(min(i, j), max(i, j)) for i, row in enumerate(nearest) for j in row}
+    return _ordered(names, found)
+
+
+def _ordered(names: Sequence[str], indices: Iterable[tuple[int, int]]) -> list[NamedPair]:
+    """Returns pairs (target, source) of indices as names, block by block."""
+    by_block = sorted(indices, key=lambda pair: (*(i // _BLOCK for i in pair), *pair))
+    return [NamedPair(names[source], names[target]) for target, source in by_block]

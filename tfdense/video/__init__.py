@@ -1,0 +1,1 @@
+"""Matching films: reading frames, drawing and writing what was found in them."""

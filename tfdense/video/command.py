@@ -1,0 +1,150 @@
+"""``tfdense video``: matches the frames of a film; writes what it found, as films and numbers."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tfdense.errors import InputError, check_file
+from tfdense.files import check_folder
+from tfdense.images import load_image
+from tfdense.inference.checks import key_points
+from tfdense.inference.match import DEFAULT_THRESHOLD
+from tfdense.inference.modes import MODES
+from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.startup import import_tensorflow
+from tfdense.video.reading import open_film
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument(
+        "film",
+        metavar="FILE|CAMERA",
+        help="film, folder of images in the order of their names, or number of a camera",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to"
+    )
+    parser.add_argument(
+        "--to",
+        default="previous",
+        metavar="WHAT",
+        help="what each frame is matched with: previous; first (of the shot), which also "
+        "stabilises the film; or an image file, which is found in each frame (%(default)s)",
+    )
+    parser.add_argument(
+        "--points",
+        type=Path,
+        metavar="FILE",
+        help="follow points of the first frame, one on each line: x y, in px",
+    )
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after so many")
+    parser.add_argument(
+        "--arrays", action="store_true", help="also write flow and confidence of each frame"
+    )
+    parser.add_argument(
+        "--keep-frames", action="store_true", help="keep the pictures that films are made of"
+    )
+    parser.add_argument(
+        "--cold",
+        action="store_true",
+        help="with --to first or an image: match each frame anew, not starting from the one before",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=DEFAULT_THRESHOLD,
+        metavar="T",
+        help="least confidence of what is shown as matched (%(default)s)",
+    )
+    parser.add_argument(
+        "--model", default="pdcnet-lite", help="what `tfdense match` takes (%(default)s)"
+    )
+    parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        help="see `tfdense match`; with --to, of frames that do not start from the one before (the "
+        "setting's, for an image wide-baseline)",
+    )
+    parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
+    parser.add_argument(
+        "--setting", choices=SETTINGS, default="fast", help="see `tfdense match` (%(default)s)"
+    )
+    parser.add_argument("--radius", type=float, metavar="R", help="see `tfdense match`")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Matches the frames that are not done yet, writes the films and prints a summary."""
+    _check(arguments)
+    film = open_film(arguments.film)
+    points = None if arguments.points is None else _read_points(arguments.points)
+    reference = arguments.to
+    if reference not in ("previous", "first"):
+        reference = load_image(Path(reference), "reference")
+    check_folder(arguments.output)
+
+    import_tensorflow()
+    from tfdense.evaluation.raw_results import identify
+    from tfdense.inference import matcher as matchers
+    from tfdense.video.working import Job, Request
+
+    # A picture may be anywhere in a frame, at any size.
+    mode = arguments.mode or (None if isinstance(reference, str) else "wide-baseline")
+    use = resolve(arguments.setting, arguments.max_side, mode, arguments.fill)
+    settings = {
+        "film": arguments.film if film.is_camera else str(Path(arguments.film).absolute()),
+        "to": arguments.to,
+        "points": None if points is None else points.tolist(),
+        "arrays": arguments.arrays,
+        "warm": not arguments.cold,
+        "threshold": arguments.threshold,
+        "radius": arguments.radius,
+        "model": arguments.model,
+        "identity": identify(arguments.model, **use._asdict()),
+    }
+    request = Request(
+        film,
+        reference,
+        not arguments.cold,
+        points,
+        arguments.threshold,
+        arguments.arrays,
+        arguments.frames,
+    )
+    job = Job(arguments.output, settings, request)
+    network = matchers.load(arguments.model, *use).network(arguments.radius)
+    interrupted = not job.match(network)
+    if interrupted and not film.is_camera:
+        print(f"\n{job.summary()}; the same command goes on")
+        return 130
+    paths = job.finish(arguments.keep_frames)
+    print(f"{job.summary()}\nwrote to {arguments.output}: {', '.join(p.name for p in paths)}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.frames is not None and arguments.frames < 2:
+        raise InputError(f"Expected --frames to be at least 2. Received: {arguments.frames}")
+    if not 0 <= arguments.threshold <= 1:
+        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    if arguments.radius is not None and not arguments.radius > 0:
+        raise InputError(f"Expected a positive radius. Received: {arguments.radius}")
+    if arguments.points is not None and arguments.to != "previous":
+        raise InputError(
+            f"Expected --to previous with --points, which are followed from the first frame. "
+            f"Received: --to {arguments.to}"
+        )
+
+
+def _read_points(path: Path) -> np.ndarray:
+    check_file(path, "list of points")
+    try:
+        rows = [line.replace(",", " ").split() for line in path.read_text("utf-8").splitlines()]
+        points = np.array([[float(x), float(y)] for x, y in filter(None, rows)])
+    except ValueError:
+        raise InputError(f"{path}: expected x and y on each line, in px.") from None
+    if not len(points):
+        raise InputError(f"{path} holds no point.")
+    return key_points("first frame", points).astype(np.float32)
