@@ -1,6 +1,6 @@
-"""Shows training pairs and says what they are like: pairs.py PICTURE.png [SETTING=VALUE ...]
+"""Shows training pairs and says what they are like: pairs.py PICTURE.png
 
-python experiments/pairs.py pairs.png data.photos=DIR data.size=256 data.worlds.share=0.4
+python experiments/pairs.py pairs.png --set data.photos=DIR --set data.worlds.share=0.4
 python experiments/pairs.py pairs.png --config experiments/pdcnet_lite/larger.yaml --count 2000
 
 The picture has source, target, the source pulled to the target, the flow, and what the match is:
@@ -25,13 +25,13 @@ _PERCENTILES = (10, 50, 90)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("picture", type=Path)
-    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE")
     parser.add_argument("--config", type=Path, metavar="FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--count", type=int, default=_PICTURED, help="of the pairs that are measured"
     )
     arguments = parser.parse_args()
-    config = load_config(arguments.config, arguments.settings)
+    config = load_config(arguments.config, arguments.set)
     rows, pictures = [], []
     for batch in training_pairs(config.data, _BATCH, config.seed):
         batch = {name: value.numpy() for name, value in batch.items()}

@@ -163,8 +163,15 @@ class Bundle:
         return {name: state[name] for name in expected}
 
 
-def write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, str]:
+def write_arrays(
+    folder: Path, arrays: dict[str, np.ndarray], compress: bool = False
+) -> dict[str, str]:
     """Writes arrays, one file for each part of the names before the slash.
+
+    Args:
+        folder: that exists.
+        arrays: by name.
+        compress: takes time; it pays where most numbers are zero, as before the first step.
 
     Returns:
         The SHA-256 of each file by its name.
@@ -172,7 +179,8 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     hashes = {}
     for group in dict.fromkeys(name.split("/")[0] for name in arrays):
         buffer = io.BytesIO()
-        np.savez(buffer, **{n: a for n, a in arrays.items() if n.split("/")[0] == group})
+        write = np.savez_compressed if compress else np.savez
+        write(buffer, **{n: a for n, a in arrays.items() if n.split("/")[0] == group})
         (folder / f"{group}.npz").write_bytes(buffer.getvalue())
         hashes[f"{group}.npz"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     return hashes

@@ -43,8 +43,7 @@ class Both:
         self.start = self.bundle.initial_state()
         self.in_jax = bundle.Step(self.bundle, name, self.start, self.bundle.data())
         self.trainer = new_trainer(self.config)
-        for key, variable in self.trainer.state.items():
-            variable.assign(self.start[key])
+        self.give(self.start)
         arrays = {key: tf.constant(value) for key, value in self.bundle.data().items()}
         make = tf.function(
             lambda step: self.pairs.make(arrays, step, self.config),
@@ -54,13 +53,27 @@ class Both:
         take = self.trainer.build_step()
         self.in_tensorflow = lambda number: take(make(tf.constant(number, tf.int64)))
 
-    def changes(self):
-        """Yields of each array of the state what JAX changed and what TensorFlow did."""
-        state = self.in_jax.state
+    def give(self, state):
+        """Lets TensorFlow go on from a state."""
         for name, variable in self.trainer.state.items():
-            if variable.dtype.is_floating:
-                before = self.start[name]
-                yield name, state[name] - before, variable.numpy() - before
+            variable.assign(state[name])
+
+    def take_each(self, number):
+        """Takes a step in each, which must come to the same loss and gradient."""
+        ours, theirs = self.in_jax(number), self.in_tensorflow(number)
+        assert float(ours["loss"]) == pytest.approx(float(theirs[0]), rel=1e-4), number
+        assert float(ours["gradient_norm"]) == pytest.approx(float(theirs[1]), rel=1e-2), number
+        return float(ours["loss"])
+
+    def deviations(self, group):
+        """Returns how far each array of JAX is from that of TensorFlow, relative to the latter."""
+        state = self.in_jax.state
+        expected = {k: v.numpy() for k, v in self.trainer.state.items() if k.startswith(group)}
+        return [
+            np.linalg.norm(state[name] - array) / max(np.linalg.norm(array), 1e-12)
+            for name, array in expected.items()
+            if array.dtype.kind == "f"
+        ]
 
 
 def test_twenty_steps_of_what_ships(tmp_path):
@@ -75,13 +88,16 @@ def test_twenty_steps_of_what_ships(tmp_path):
         "train.batch_size=2",
     ]
     both = Both("experiments/pdcnet_lite/larger.yaml", settings, tmp_path / "bundle")
+    losses = []
     for number in range(20):
-        ours, theirs = both.in_jax(number), both.in_tensorflow(number)
-        assert float(ours["loss"]) == pytest.approx(float(theirs[0]), rel=1e-4), number
-    for name, ours, theirs in both.changes():
-        if name.startswith(("model/", "average/")):
-            # Adam takes steps of one size where a gradient is nothing but rounding, too.
-            assert np.linalg.norm(ours - theirs) <= 0.1 * np.linalg.norm(theirs) + 1e-7, name
+        both.give(both.in_jax.state)
+        losses.append(both.take_each(number))
+        assert max(both.deviations("model/")) < 1e-2, number
+        assert max(both.deviations("average/")) < 1e-2, number
+    both.give(both.start)
+    for number, loss in enumerate(losses):
+        # Left alone, rounding grows from step to step.
+        assert float(both.in_tensorflow(number)[0]) == pytest.approx(loss, rel=0.02), number
 
 
 @pytest.mark.parametrize(
@@ -93,12 +109,13 @@ def test_twenty_steps_of_what_ships(tmp_path):
     ],
 )
 def test_one_step_of_the_others(file, settings, tmp_path):
-    both = Both(file, [*settings, "train.batch_size=1"], tmp_path / "bundle")
-    ours, theirs = both.in_jax(0), both.in_tensorflow(0)
-    assert float(ours["loss"]) == pytest.approx(float(theirs[0]), rel=1e-4)
-    assert float(ours["gradient_norm"]) == pytest.approx(float(theirs[1]), rel=1e-2)
-    moved = [name for name, ours, theirs in both.changes() if np.any(theirs)]
-    assert len(moved) > 20
-    for name, ours, theirs in both.changes():
-        if name.startswith("model/"):
-            assert np.linalg.norm(ours - theirs) <= 0.1 * np.linalg.norm(theirs) + 1e-7, name
+    settings = [*settings, "train.batch_size=1", "train.warmup_steps=0"]
+    both = Both(file, settings, tmp_path / "bundle")
+    both.take_each(0)
+    # The moments of Adam are the gradient and its square.
+    assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
+    assert max(both.deviations("model/")) < 1e-2
+    state = both.in_jax.state
+    kernels = [name for name in state if name.startswith("model/") and state[name].ndim == 4]
+    moved = [(state[name] != both.start[name]).any() for name in kernels]
+    assert len(kernels) > 20 and np.mean(moved) > 0.5

@@ -100,7 +100,7 @@ def export_bundle(
             programs[name] = {**write_program(temporary, name, program), **entry}
         state = {name: variable.numpy() for name, variable in trainer.state.items()}
         (temporary / "state").mkdir()
-        bundle.write_arrays(temporary / "state", state)
+        bundle.write_arrays(temporary / "state", state, compress=True)
         for name, array in pairs.arrays.items():
             _write_data(temporary / f"{name}.npz", array)
         save_config(temporary / "config.yaml", variants[0].configure(config))
