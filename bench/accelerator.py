@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     writing.add_argument("--rates", type=int, default=4096, metavar="N", help="sides of matrices")
     options = parser.parse_args(arguments)
     if not options.bundle.exists():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from accelerator_bundle import write_bundle
 
         return write_bundle(options)

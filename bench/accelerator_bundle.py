@@ -13,6 +13,7 @@ from correlation import plain as plain_local
 from tfdense.config import ModelConfig, load_config
 from tfdense.errors import InputError
 from tfdense.exporting.bundled_pairs import bundled_pairs
+from tfdense.exporting.command import two_numbers
 from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.stablehlo import Program, lower
 from tfdense.exporting.training_bundle import Variant, export_bundle
@@ -31,11 +32,11 @@ def write_bundle(options: argparse.Namespace) -> int:
         overrides.append(f"data.photos={json.dumps(str(options.data))}")
     try:
         config = load_config(options.config, overrides)
-        batches = [tuple(map(int, text.split("x"))) for text in options.programs]
+        batches = [two_numbers(text) for text in options.programs]
         variants = [
             Variant(*batch, precision) for batch in batches for precision in options.precisions
         ]
-        sizes = [tuple(map(int, text.split("x"))) for text in options.match]
+        sizes = [two_numbers(text) for text in options.match]
         further = {**_rates(options.rates), **_correlations(*batches[-1], options.radius)}
         for network in options.networks:
             further |= _matching(network, sizes)
