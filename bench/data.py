@@ -4,8 +4,9 @@
     python bench/data.py FOLDER          the photos below a folder
     python bench/data.py --objects DIR   with cut-outs as moving objects
     python bench/data.py --worlds 0 0.5 1    only makes pairs, with these shares of worlds
+    python bench/data.py --uncompiled        only makes pairs, by turns with XLA and without
 
-The two are measured one after the other, each with all cores to itself.
+What is measured has all cores to itself.
 """
 
 import argparse
@@ -21,6 +22,9 @@ import tensorflow as tf
 
 from tfdense.config import Config
 from tfdense.data import training_pairs
+from tfdense.data.assembly import make_pairs
+from tfdense.data.canvases import Canvases, pair_seed
+from tfdense.data.photos import training_photos
 from tfdense.data_config import DataConfig, ObjectConfig, WorldsConfig
 from tfdense.models import build
 from tfdense.training.optimizer import build_optimizer
@@ -35,6 +39,9 @@ def main() -> None:
     parser.add_argument("--objects", help="folder of cut-outs with an alpha channel")
     parser.add_argument(
         "--worlds", nargs="+", type=float, metavar="SHARE", help="only makes pairs, for each share"
+    )
+    parser.add_argument(
+        "--uncompiled", action="store_true", help="only makes pairs, without XLA beside with it"
     )
     parser.add_argument("--size", type=int, default=256, help="side of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -56,6 +63,9 @@ def main() -> None:
         del batches
     if arguments.worlds:
         return
+    if arguments.uncompiled:
+        _compare(config, arguments.batch_size, arguments.batches)
+        return
     batches = iter(training_pairs(config, arguments.batch_size, seed=0))
     made = _measure("pairs made", lambda: next(batches), arguments.batches, arguments.batch_size)
     # Nothing makes pairs ahead while training is measured: the prefetched ones are there by then.
@@ -63,6 +73,43 @@ def main() -> None:
     trained = _measure("pairs trained", train, arguments.steps, arguments.batch_size)
     print(f"making pairs is {trained[0] / made[0]:.1f} times as fast as training on them, ", end="")
     print(f"and takes {made[1] / trained[1]:.0%} of its CPU time")
+
+
+def _compare(config: DataConfig, batch_size: int, count: int) -> None:
+    """Measures both ways twice, by turns, so that a change of the machine's load shows."""
+    ways = {
+        "with XLA": training_pairs(config, batch_size, 0),
+        "without": _plainly(config, batch_size),
+    }
+    seconds = {name: [] for name in ways}
+    for _ in range(2):
+        for name, dataset in ways.items():
+            # What is prefetched belongs to nobody's time.
+            batches = iter(dataset)
+            run = functools.partial(next, batches)
+            seconds[name].append(_measure(f"pairs made {name}", run, count, batch_size))
+            del batches
+    for clock, kind in enumerate(("on the clock", "of CPU time")):
+        with_xla, without = (sum(turn[clock] for turn in turns) for turns in seconds.values())
+        print(f"with XLA {without / with_xla:.2f} times as fast {kind}")
+
+
+def _plainly(config: DataConfig, batch_size: int) -> tf.data.Dataset:
+    """Makes the same pairs from TensorFlow's own operations, a batch at a time."""
+    canvases = Canvases(training_photos(config), config)
+
+    def read(number):
+        own = tf.numpy_function(lambda i: pair_seed(0, 0, i), [number], tf.int32, stateful=False)
+        own = tf.ensure_shape(own, [2])
+        return *canvases.read(number % len(canvases), own), own
+
+    def make(*parts):
+        return make_pairs(*parts, config, 1.0)
+
+    numbers = tf.data.Dataset.range(tf.int64.max)
+    parts = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    make = tf.autograph.experimental.do_not_convert(make)
+    return parts.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
 def _train(batch: dict) -> Callable[[], tf.Tensor]:

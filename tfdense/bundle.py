@@ -163,8 +163,15 @@ class Bundle:
         return {name: state[name] for name in expected}
 
 
-def write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, str]:
+def write_arrays(
+    folder: Path, arrays: dict[str, np.ndarray], compress: bool = False
+) -> dict[str, str]:
     """Writes arrays, one file for each part of the names before the slash.
+
+    Args:
+        folder: that exists.
+        arrays: by name.
+        compress: takes time; it pays where most numbers are zero, as before the first step.
 
     Returns:
         The SHA-256 of each file by its name.
@@ -172,7 +179,8 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     hashes = {}
     for group in dict.fromkeys(name.split("/")[0] for name in arrays):
         buffer = io.BytesIO()
-        np.savez(buffer, **{n: a for n, a in arrays.items() if n.split("/")[0] == group})
+        write = np.savez_compressed if compress else np.savez
+        write(buffer, **{n: a for n, a in arrays.items() if n.split("/")[0] == group})
         (folder / f"{group}.npz").write_bytes(buffer.getvalue())
         hashes[f"{group}.npz"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     return hashes
@@ -325,6 +333,62 @@ def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict
     return call
 
 
+class Step:
+    """A program that trains, compiled, and its state on the device.
+
+    Args:
+        bundle: of the program.
+        name: of the program.
+        state: all arrays before the next step, see `Bundle.initial_state`.
+        data: what the pairs are made from, see `Bundle.data`.
+
+    Attributes:
+        batch_size: pairs in a step.
+
+    Raises:
+        BundleError: if there is no such program, or it does not train.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, state: dict, data: dict):
+        import jax
+
+        keep_compiled(bundle)
+        entry = bundle.manifest["programs"].get(name, {})
+        program = bundle.program(name)
+        if "batch_size" not in entry:
+            raise BundleError(f"{name} is not a program that trains. See --list.")
+        self.batch_size = entry["batch_size"]
+        changing = {key: state[key] for key in entry["outputs"] if key in state}
+        self._constant = {key: value for key, value in state.items() if key not in changing}
+        used = {k: v for k, v in (self._constant | data).items() if k in entry["inputs"]}
+        self._changing, self._inputs = jax.device_put((changing, used))
+
+        def take(changing, inputs, step):
+            outputs = program({**changing, **inputs, "step": step})
+            return outputs, {key: outputs.pop(key) for key in changing}
+
+        arguments = (self._changing, self._inputs, np.int64(0))
+        self._take = jax.jit(take, donate_argnums=0).lower(*arguments).compile()
+
+    def __call__(self, number: int) -> dict:
+        """Takes the step of this number; returns ``loss`` and ``gradient_norm``, of JAX."""
+        outputs, self._changing = self._take(self._changing, self._inputs, np.int64(number))
+        return outputs
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays after the last step."""
+        changed = {key: np.asarray(value) for key, value in self._changing.items()}
+        return {**self._constant, **changed}
+
+
+def keep_compiled(bundle: Bundle) -> None:
+    """Lets JAX keep in the bundle what it compiles, for the next time."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str((bundle.folder / ".cache").resolve()))
+
+
 def train(
     bundle: Bundle,
     name: str,
@@ -351,39 +415,22 @@ def train(
     start = time.monotonic()
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str((bundle.folder / ".cache").resolve()))
-    entry = bundle.manifest["programs"].get(name, {})
-    program = bundle.program(name)
-    if "batch_size" not in entry:
-        raise BundleError(f"{name} is not a program that trains. See --list.")
     found = bundle.checkpoint(folder)
     step, state = (found[0]["step"], found[1]) if found else (0, bundle.initial_state())
     last = min(bundle.manifest["steps"], steps or bundle.manifest["steps"])
     print(f"{name} on {jax.devices()[0].device_kind}, from step {step} to {last}", flush=True)
-
-    changing = {key: state[key] for key in entry["outputs"] if key in state}
-    constant = {key: value for key, value in state.items() if key not in changing}
-    inputs = jax.device_put(
-        {key: value for key, value in (constant | bundle.data()).items() if key in entry["inputs"]}
-    )
-
-    def take(changing, inputs, step):
-        outputs = program({**changing, **inputs, "step": step})
-        return outputs, {key: outputs.pop(key) for key in changing}
-
-    changing = jax.device_put(changing)
-    take = jax.jit(take, donate_argnums=0).lower(changing, inputs, np.int64(step)).compile()
+    take = Step(bundle, name, state, bundle.data())
     logged = saved = time.monotonic()
     print(f"compiled after {logged - start:.0f} s", flush=True)
     logged_step = first = step
     with _asked_to_stop() as asked:
         while step < last and not asked:
-            outputs, changing = take(changing, inputs, np.int64(step))
+            outputs = take(step)
             step += 1
             if step % log_every == 0 or step == last:
                 loss, norm = float(outputs["loss"]), float(outputs["gradient_norm"])
                 now = time.monotonic()
-                rate = (step - logged_step) * entry["batch_size"] / (now - logged)
+                rate = (step - logged_step) * take.batch_size / (now - logged)
                 logged, logged_step = now, step
                 print(
                     f"step {step}/{last}  loss {loss:.4f}  gradient {norm:.2f}  "
@@ -393,16 +440,12 @@ def train(
             if minutes is not None and time.monotonic() - start >= 60 * minutes:
                 break
             if time.monotonic() - saved >= 60 * checkpoint_minutes:
-                save(folder, _whole(constant, changing), step, name)
+                save(folder, take.state, step, name)
                 saved = time.monotonic()
     if step > first:
-        save(folder, _whole(constant, changing), step, name)
+        save(folder, take.state, step, name)
         print(f"step {step} is in {folder}", flush=True)
     return step
-
-
-def _whole(constant: dict, changing: dict) -> dict[str, np.ndarray]:
-    return {**constant, **{key: np.asarray(value) for key, value in changing.items()}}
 
 
 @contextlib.contextmanager

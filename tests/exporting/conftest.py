@@ -1,6 +1,8 @@
-"""Networks to export: a small pdcnet-lite as a run, and one with a mixture of its own."""
+"""Networks to export: a small pdcnet-lite as a run, one with a mixture of its own, a tiny one."""
 
 import dataclasses
+import sys
+import types
 
 import keras
 import pytest
@@ -9,8 +11,9 @@ import tensorflow as tf
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.exporting import saved_model, tflite
 from tfdense.geometry import resize_bilinear, spatial_size
-from tfdense.mixture import GaussianUniformMixture, Mixture
+from tfdense.mixture import GaussianUniformMixture, LaplaceMixture, Mixture
 from tfdense.models import build, load
+from tfdense.models.presets import PRESETS, Preset
 
 SMALL = ModelConfig(
     options={
@@ -109,3 +112,46 @@ def other_network(request, monkeypatch):
     for module in (saved_model, tflite):
         monkeypatch.setattr(module, "load", lambda name: (model, Config()))
     return model
+
+
+class Tiny(keras.Model):
+    """One level of a network with all kinds of variables: kernels, scales and statistics."""
+
+    stride, minimum_size = 8, 32
+
+    def __init__(self):
+        super().__init__()
+        self.mixture = LaplaceMixture(maximum_variance=1e3)
+        self.first = keras.layers.Conv2D(8, 5, strides=8, padding="same", use_bias=False)
+        self.normalise = keras.layers.BatchNormalization(momentum=0.9)
+        self.last = keras.layers.Conv2D(5, 3, padding="same", dtype="float32")
+        self.build()
+
+    def build(self, input_shape=None):
+        self.first.build((None, None, None, 6))
+        self.normalise.build((None, None, None, 8))
+        self.last.build((None, None, None, 8))
+
+    def call(self, inputs, training=None):
+        images = tf.concat([inputs["source"], inputs["target"]], axis=-1) / 100.0
+        raw = self.last(tf.nn.relu(self.normalise(self.first(images), training=training)))
+        level = self._level(raw)
+        return {**self._level(tf.image.resize(raw, images.shape[1:3])), "levels": [level]}
+
+    def _level(self, raw):
+        return {
+            "flow": 8.0 * raw[..., :2],
+            "log_variance": self.mixture.constrain(raw[..., 2:3]),
+            "logits": raw[..., 3:],
+        }
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Makes the small network a preset of this name."""
+    module = types.ModuleType("tfdense.models.tiny")
+    module.Tiny = Tiny
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        patch.setitem(PRESETS, "tiny", Preset("tiny:Tiny", {}))
+        yield

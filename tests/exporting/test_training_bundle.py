@@ -7,10 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,9 +19,7 @@ from tfdense.errors import InputError
 from tfdense.exporting.bundled_pairs import Pairs
 from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.training_bundle import export_bundle, new_trainer
-from tfdense.mixture import LaplaceMixture
 from tfdense.models import build, load
-from tfdense.models.presets import PRESETS, Preset
 from tfdense.training.records import read_metrics
 from tfdense.training.trainer import Trainer
 
@@ -47,38 +43,6 @@ CONFIG = load_config(
 )
 
 
-class Tiny(keras.Model):
-    """One level of a network with all kinds of variables: kernels, scales and statistics."""
-
-    stride, minimum_size = 8, 32
-
-    def __init__(self):
-        super().__init__()
-        self.mixture = LaplaceMixture(maximum_variance=1e3)
-        self.first = keras.layers.Conv2D(8, 5, strides=8, padding="same", use_bias=False)
-        self.normalise = keras.layers.BatchNormalization(momentum=0.9)
-        self.last = keras.layers.Conv2D(5, 3, padding="same", dtype="float32")
-        self.build()
-
-    def build(self, input_shape=None):
-        self.first.build((None, None, None, 6))
-        self.normalise.build((None, None, None, 8))
-        self.last.build((None, None, None, 8))
-
-    def call(self, inputs, training=None):
-        images = tf.concat([inputs["source"], inputs["target"]], axis=-1) / 100.0
-        raw = self.last(tf.nn.relu(self.normalise(self.first(images), training=training)))
-        level = self._level(raw)
-        return {**self._level(tf.image.resize(raw, images.shape[1:3])), "levels": [level]}
-
-    def _level(self, raw):
-        return {
-            "flow": 8.0 * raw[..., :2],
-            "log_variance": self.mixture.constrain(raw[..., 2:3]),
-            "logits": raw[..., 3:],
-        }
-
-
 def random_pairs() -> Pairs:
     """Returns pairs that are ready: one batch for each of the steps, then again."""
     draw = np.random.default_rng(0)
@@ -97,19 +61,8 @@ def random_pairs() -> Pairs:
     return Pairs({name: array.astype(np.float32) for name, array in arrays.items()}, make)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    """Makes the small network a preset."""
-    module = types.ModuleType("tfdense.models.tiny")
-    module.Tiny = Tiny
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, module.__name__, module)
-        patch.setitem(PRESETS, "tiny", Preset("tiny:Tiny", {}))
-        yield
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tiny, tmp_path_factory):
     """The folder of a bundle."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     export_bundle(CONFIG, folder, random_pairs(), match_sizes=[(32, 40)])

@@ -55,10 +55,12 @@ class Canvases:
     Args:
         photos: the files.
         config: sizes and the folder of cut-outs; without one random shapes are cut from photos.
+        side: of the photos' canvases; None takes `canvas_side`.
     """
 
-    def __init__(self, photos: list, config: DataConfig):
-        self._side, self._cutout_side = canvas_side(config), cutout_side(config)
+    def __init__(self, photos: list, config: DataConfig, side: int | None = None):
+        self._side = canvas_side(config) if side is None else side
+        self._cutout_side = cutout_side(config)
         self._count, self._photo_count = cutout_count(config), photo_count(config)
         self._photos = ImageStore(photos, photo_decoder(self._side))
         self._cutouts = None

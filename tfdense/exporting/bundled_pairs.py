@@ -1,6 +1,7 @@
 """Training pairs of what lies in a bundle: photos and cut-outs, chosen and warped on the device."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ import tensorflow as tf
 from tfdense.config import Config
 from tfdense.data import draws
 from tfdense.data.assembly import make_pairs
-from tfdense.data.canvases import Canvases, cutout_count, pair_seed, photo_count
-from tfdense.data.photos import training_photos
+from tfdense.data.canvases import Canvases, canvas_side, cutout_count, pair_seed, photo_count
+from tfdense.data.photos import ImageStore, photo_decoder, training_photos
 from tfdense.data.pipeline import warp_strength
 from tfdense.data_config import SOURCES, WorldsConfig
 from tfdense.errors import InputError
@@ -38,8 +39,9 @@ class Pairs(NamedTuple):
 def bundled_pairs(config: Config) -> Pairs:
     """Reads photos and cut-outs.
 
-    They are those of `tfdense.data.training_pairs`, but each photo has one canvas,
-    cut out once, and each pair draws its photo and its cut-outs independently of the others.
+    They are those of `tfdense.data.training_pairs`, but each photo has one canvas, cut out once and
+    no larger than the photos are, and each pair draws its photo and its cut-outs independently of
+    the others.
 
     Args:
         config: the experiment, at the largest size that is trained.
@@ -56,7 +58,8 @@ def bundled_pairs(config: Config) -> Pairs:
             raise InputError(f"A bundle holds photos only: leave out data.{name}.folder.")
     # Each photo has one canvas; a world draws several of them.
     one = dataclasses.replace(config.data, worlds=WorldsConfig())
-    canvases = Canvases(training_photos(config.data), one)
+    paths = training_photos(config.data)
+    canvases = Canvases(paths, one, _side(paths, canvas_side(one)))
     photos, cutouts = [], []
     for number in range(max(len(canvases), _LEAST_CUTOUTS)):
         seed = pair_seed(config.seed, _BUNDLE, number)
@@ -69,6 +72,13 @@ def bundled_pairs(config: Config) -> Pairs:
         colour, alpha = np.split(np.stack(cutouts), [3], axis=-1)
         arrays |= {"data/cutouts": np.ascontiguousarray(colour), "data/alpha": alpha}
     return Pairs(arrays, _make)
+
+
+def _side(paths: list, most: int) -> int:
+    """Returns the short side of the largest photo, a multiple of 4: more would hold no more."""
+    photos = ImageStore(paths, photo_decoder(most))
+    largest = max(min(photos.load(i).shape[:2]) for i in range(len(photos)))
+    return min(4 * math.ceil(largest / 4), most)
 
 
 def _make(arrays: dict, step, config: Config) -> dict:

@@ -123,7 +123,7 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     own = [(config.data.size, config.train.batch_size)]
     variants = [
         Variant(*batch, precision)
-        for batch in [_two_numbers(text) for text in arguments.programs or ()] or own
+        for batch in [two_numbers(text) for text in arguments.programs or ()] or own
         for precision in arguments.precisions or [config.train.precision]
     ]
     largest = max(variants).configure(config)
@@ -133,7 +133,7 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
         folder,
         bundled_pairs(largest),
         variants,
-        [_two_numbers(text) for text in arguments.match],
+        [two_numbers(text) for text in arguments.match],
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
@@ -141,7 +141,12 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _two_numbers(text: str) -> tuple[int, int]:
+def two_numbers(text: str) -> tuple[int, int]:
+    """Reads a size such as 480x640.
+
+    Raises:
+        InputError: if it is none.
+    """
     numbers = text.split("x")
     if len(numbers) != 2 or not all(number.isdecimal() and int(number) for number in numbers):
         raise InputError(f"Expected two numbers such as 256x64. Received: {text}")

@@ -8,7 +8,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,7 @@ def export_bundle(
     pairs: Pairs,
     variants: Sequence[Variant] = (),
     match_sizes: Sequence[tuple[int, int]] = (),
+    further: Mapping[str, tuple[Program, dict]] = types.MappingProxyType({}),
 ) -> dict:
     """Writes a bundle, which `tfdense.bundle` describes.
 
@@ -66,6 +68,7 @@ def export_bundle(
         variants: of the program, the first by default; none means that of the configuration. For
             each batch there is a program, too, that only makes it.
         match_sizes: (height, width) of images, for each of which there is a program that matches.
+        further: other programs by name, each with what its entry in the manifest says beside.
 
     Returns:
         The manifest.
@@ -93,9 +96,11 @@ def export_bundle(
         for size in match_sizes:
             name = "match-{}x{}".format(*size)
             programs[name] = write_program(temporary, name, lower_match(trainer, size))
+        for name, (program, entry) in further.items():
+            programs[name] = {**write_program(temporary, name, program), **entry}
         state = {name: variable.numpy() for name, variable in trainer.state.items()}
         (temporary / "state").mkdir()
-        bundle.write_arrays(temporary / "state", state)
+        bundle.write_arrays(temporary / "state", state, compress=True)
         for name, array in pairs.arrays.items():
             _write_data(temporary / f"{name}.npz", array)
         save_config(temporary / "config.yaml", variants[0].configure(config))

@@ -1,0 +1,121 @@
+"""The networks take the same training steps under JAX as under TensorFlow, pairs included."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdense import bundle
+from tfdense.config import load_config
+from tfdense.exporting.bundled_pairs import bundled_pairs
+from tfdense.exporting.training_bundle import export_bundle, new_trainer
+from tfdense.models.presets import PRESETS
+
+pytest.importorskip("jax")
+
+pytestmark = pytest.mark.slow
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LITE = PRESETS["pdcnet-lite"]
+_SMALL = [
+    "data.photos=null",
+    "data.validation_photos=null",
+    "train.validation_pairs=1",
+]
+
+
+class Both:
+    """The same training twice: a bundle in JAX, and a trainer in TensorFlow.
+
+    Args:
+        file: of the configuration, below the root of the project.
+        settings: that differ from it.
+        folder: of the bundle; it is new.
+    """
+
+    def __init__(self, file, settings, folder):
+        self.config = load_config(_ROOT / file, [*_SMALL, *settings])
+        self.pairs = bundled_pairs(self.config)
+        export_bundle(self.config, folder, self.pairs)
+        self.bundle = bundle.Bundle(folder)
+        (name,) = (n for n in self.bundle.manifest["programs"] if n.startswith("train-"))
+        self.start = self.bundle.initial_state()
+        self.in_jax = bundle.Step(self.bundle, name, self.start, self.bundle.data())
+        self.trainer = new_trainer(self.config)
+        self.give(self.start)
+        arrays = {key: tf.constant(value) for key, value in self.bundle.data().items()}
+        make = tf.function(
+            lambda step: self.pairs.make(arrays, step, self.config),
+            jit_compile=True,
+            autograph=False,
+        )
+        take = self.trainer.build_step()
+        self.in_tensorflow = lambda number: take(make(tf.constant(number, tf.int64)))
+
+    def give(self, state):
+        """Lets TensorFlow go on from a state."""
+        for name, variable in self.trainer.state.items():
+            variable.assign(state[name])
+
+    def take_each(self, number):
+        """Takes a step in each, which must come to the same loss and gradient."""
+        ours, theirs = self.in_jax(number), self.in_tensorflow(number)
+        assert float(ours["loss"]) == pytest.approx(float(theirs[0]), rel=1e-4), number
+        assert float(ours["gradient_norm"]) == pytest.approx(float(theirs[1]), rel=1e-2), number
+        return float(ours["loss"])
+
+    def deviations(self, group):
+        """Returns how far each array of JAX is from that of TensorFlow, relative to the latter."""
+        state = self.in_jax.state
+        expected = {k: v.numpy() for k, v in self.trainer.state.items() if k.startswith(group)}
+        return [
+            np.linalg.norm(state[name] - array) / max(np.linalg.norm(array), 1e-12)
+            for name, array in expected.items()
+            if array.dtype.kind == "f"
+        ]
+
+
+def test_twenty_steps_of_what_ships(tmp_path):
+    """Of the last stage of experiments/README.md, from the weights that ship, on small images."""
+    options = [f"model.options.{name}={value}" for name, value in _LITE.trained_options.items()]
+    weights = _ROOT / "tfdense" / "weights" / _LITE.weights
+    settings = [
+        *options,
+        f"train.initial_weights={weights}",
+        "loss.level_weights=[0.3,0.5,1.0,1.0]",
+        "data.size=128",
+        "train.batch_size=2",
+    ]
+    both = Both("experiments/pdcnet_lite/larger.yaml", settings, tmp_path / "bundle")
+    losses = []
+    for number in range(20):
+        both.give(both.in_jax.state)
+        losses.append(both.take_each(number))
+        assert max(both.deviations("model/")) < 1e-2, number
+        assert max(both.deviations("average/")) < 1e-2, number
+    both.give(both.start)
+    for number, loss in enumerate(losses):
+        # Left alone, rounding grows from step to step.
+        assert float(both.in_tensorflow(number)[0]) == pytest.approx(loss, rel=0.02), number
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("configs/pwc_unet_likelihood.yaml", ["data.size=64"]),
+        ("configs/pwc_unet.yaml", ["data.size=64"]),
+        ("configs/pdcnet_stage1.yaml", ["data.size=256", "model.options.backbone_weights=null"]),
+    ],
+)
+def test_one_step_of_the_others(file, settings, tmp_path):
+    settings = [*settings, "train.batch_size=1", "train.warmup_steps=0"]
+    both = Both(file, settings, tmp_path / "bundle")
+    both.take_each(0)
+    # The moments of Adam are the gradient and its square.
+    assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
+    assert max(both.deviations("model/")) < 1e-2
+    state = both.in_jax.state
+    kernels = [name for name in state if name.startswith("model/") and state[name].ndim == 4]
+    moved = [(state[name] != both.start[name]).any() for name in kernels]
+    assert len(kernels) > 20 and np.mean(moved) > 0.5
