@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the model's numbered versions, to which this adds the next",
     )
-    for command, size in ((tflite, (256, 256)), (onnx, (480, 640))):
+    for command, size in ((tflite, "256x256"), (onnx, "480x640")):
         command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
+        several = "; of several, the file has a signature for each" if command is tflite else ""
         command.add_argument(
             "--size",
-            type=int,
-            nargs=2,
-            default=size,
-            metavar=("HEIGHT", "WIDTH"),
-            help=f"of the images, to which the file is bound ({size[0]} {size[1]})",
+            nargs="+",
+            default=[size],
+            metavar="HEIGHTxWIDTH",
+            help=f"of the images, to which the file is bound ({size}){several}",
         )
     tflite.add_argument(
         "--precision",
@@ -101,9 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
             size = tuple(arguments.size)
             report = exporting.export_onnx(arguments.network, arguments.output, size)
         else:
-            size = tuple(arguments.size)
             report = exporting.export_tflite(
-                arguments.network, arguments.output, size, arguments.precision
+                arguments.network, arguments.output, _sizes(arguments.size), arguments.precision
             )
     except exporting.VerificationError as error:
         print(error, file=sys.stderr)
@@ -139,6 +138,13 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
     print(f"Where JAX is installed: python {folder}/train.py --minutes 10")
     return 0
+
+
+def _sizes(words: list[str]) -> list[tuple[int, int]]:
+    """Reads sizes such as 256x256; also one as two words, HEIGHT WIDTH."""
+    if len(words) == 2 and all(word.isdecimal() for word in words):
+        words = ["x".join(words)]
+    return [_two_numbers(word) for word in words]
 
 
 def _two_numbers(text: str) -> tuple[int, int]:

@@ -2,13 +2,13 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfdense.tflite_files import FILE_IDENTIFIER, METADATA_NAME
+from tfdense.tflite_files import FILE_IDENTIFIER, METADATA_NAME, seal
 
 _EMPTY_BUFFER = 0
 _KERNEL = 1
@@ -22,15 +22,60 @@ _VERSION_FOR_FLOAT16 = 3
 
 
 def add_metadata(content: bytes, description: dict) -> bytes:
-    """Adds a description, as the buffer TFDENSE_METADATA."""
+    """Adds a description, as the buffer TFDENSE_METADATA, and to that the file's checksum."""
     model = _read(content)
     entry = schema.MetadataT()
     buffer = schema.BufferT()
+    description = {**description, "file_crc32": "00000000"}
     buffer.data = np.frombuffer(json.dumps(description).encode(), np.uint8)
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata.append(entry)
-    return _write(model)
+    return seal(_write(model))
+
+
+def merge(contents: Sequence[bytes], names: Sequence[str]) -> bytes:
+    """Puts files of one signature each into one, in which equal constants are there once.
+
+    Args:
+        contents: of the files, of one graph each.
+        names: of the signatures. That of the first also keeps the name it had.
+    """
+    models = [_read(content) for content in contents]
+    merged = models[0]
+    first = merged.signatureDefs[0]
+    codes = {_code_key(code): i for i, code in enumerate(merged.operatorCodes)}
+    buffers = {}
+    for i, buffer in enumerate(merged.buffers):
+        if buffer.data is not None:
+            buffers.setdefault(bytes(buffer.data), i)
+    for model in models[1:]:
+        (graph,), (signature,) = model.subgraphs, model.signatureDefs
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            operator.opcodeIndex = codes.setdefault(_code_key(code), len(codes))
+            if operator.opcodeIndex == len(merged.operatorCodes):
+                merged.operatorCodes.append(code)
+        for tensor in graph.tensors:
+            buffer = model.buffers[tensor.buffer]
+            if buffer.data is None:
+                tensor.buffer = _EMPTY_BUFFER
+                continue
+            tensor.buffer = buffers.setdefault(bytes(buffer.data), len(merged.buffers))
+            if tensor.buffer == len(merged.buffers):
+                merged.buffers.append(buffer)
+        signature.subgraphIndex = len(merged.subgraphs)
+        merged.subgraphs.append(graph)
+        merged.signatureDefs.append(signature)
+    alias = copy.copy(first)
+    for signature, name in zip(merged.signatureDefs, names, strict=True):
+        signature.signatureKey = name
+    merged.signatureDefs.append(alias)
+    return _write(merged)
+
+
+def _code_key(code: schema.OperatorCodeT) -> tuple:
+    return code.builtinCode, code.deprecatedBuiltinCode, code.customCode, code.version
 
 
 def round_kernels(content: bytes) -> bytes:

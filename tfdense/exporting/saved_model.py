@@ -57,7 +57,7 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         _write_extra_assets(temporary, folder.resolve().name, model, description)
         loaded = tf.saved_model.load(str(temporary))
         runs = [functools.partial(_run, loaded, signature) for signature in _SIGNATURES]
-        return verify(version, temporary, [(run, keras_run(model)) for run in runs], size)
+        return verify(version, temporary, [(run, keras_run(model)) for run in runs], [size])
 
 
 def _next_version(folder: Path) -> int:

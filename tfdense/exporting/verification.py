@@ -103,7 +103,7 @@ def verify(
     path: Path,
     written: Path,
     chain: Sequence[tuple[Run, Run]],
-    size: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
     precision: str = "float32",
     operations: Mapping[str, int] = types.MappingProxyType({}),
 ) -> ExportReport:
@@ -130,22 +130,25 @@ def verify(
         chain: pairs of functions that must answer the same at every pixel, each of two images uint8
             [height, width, 3] to what `match_fixed` answers for one pair. The first link ends at
             Keras, see `keras_run`; the last begins with the exported file.
-        size: (height, width) to run at.
+        sizes: each (height, width) to run at.
         precision: of the weights in the file.
         operations: for the report.
 
     Raises:
         VerificationError: if a difference exceeds its bound.
     """
-    images = read_pair(size)
-    links = [(run(*images), reference(*images)) for run, reference in chain]
+    pairs = [read_pair(size) for size in sizes]
+    links = [[(run(*images), exact(*images)) for run, exact in chain] for images in pairs]
+    medians = [
+        [np.median(values) for values in _differences(each[-1][0], each[0][1])] for each in links
+    ]
     report = ExportReport(
         path=path,
         size=sum(file.stat().st_size for file in (written, *written.rglob("*")) if file.is_file()),
         operations=operations,
         precision=precision,
-        largest=_largest_difference(links),
-        median=Difference(*map(np.median, _differences(links[-1][0], links[0][1]))),
+        largest=_largest_difference(link for each in links for link in each),
+        median=Difference(*np.max(medians, axis=0)),
     )
     if not report.passed:
         raise VerificationError(f"{report}\nIt was not kept.")

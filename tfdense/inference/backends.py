@@ -202,7 +202,7 @@ def _signature(session: tf.compat.v1.Session, folder: Path, name: str) -> Callab
 
 
 class LiteBackend:
-    """A .tflite file that `tfdense.exporting` wrote. It has one size."""
+    """A .tflite file that `tfdense.exporting` wrote. It has sizes of its own."""
 
     def __init__(self, path: Path):
         from tfdense.lite import LiteMatcher
@@ -212,8 +212,7 @@ class LiteBackend:
             self.mixture = _mixture(self._matcher.metadata)
         except ValueError as error:
             raise InputError(f"{path} is broken: {error}") from None
-        size = self._matcher.size
-        self.working_size = lambda height, width: size
+        self.working_size = self._matcher.size_for
 
     def run(self, source, target):
         return self._matcher.run(source, target)

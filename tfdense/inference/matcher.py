@@ -11,6 +11,7 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.images import Photo
+from tfdense.inference.answers import to_match
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
@@ -24,8 +25,8 @@ from tfdense.inference.checks import photo_to_match
 from tfdense.inference.filling import fill_uncertain
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
-from tfdense.inference.resizing import rescale_flow, resize_smooth
-from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
+from tfdense.inference.resizing import resize_smooth
+from tfdense.masking import hide
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
@@ -166,31 +167,7 @@ class Matcher:
         outputs = self._run(backend, *images, size)
         if self._fill:
             outputs = fill_uncertain(backend, outputs, images[1][..., :3])
-
-        # Pixels of the source per working pixel, (x, y).
-        scale = np.array(source.pixels.shape[1::-1]) / size[::-1]
-        geometric_mean = float(np.sqrt(scale.prod()))
-        if radius is None:
-            radius = max(1.0, geometric_mean)
-        flow = rescale_flow(outputs["flow"], source.pixels.shape, target.pixels.shape)
-        log_variance = resize_smooth(outputs["log_variance"], target.pixels.shape)
-        logits = resize_smooth(outputs["logits"], target.pixels.shape)
-        confidence = self._backend.mixture.confidence(
-            log_variance, logits, (radius / scale[0], radius / scale[1])
-        )
-        log_variance += np.float32(2 * np.log(geometric_mean))
-        masked = is_masked(flow, source.mask, target.mask)
-        return Match(
-            flow=flow,
-            confidence=np.where(masked, np.float32(0), confidence),
-            log_variance=np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
-            logits=logits,
-            radius=radius,
-            source=source.pixels,
-            target=target.pixels,
-            source_mask=source.mask,
-            target_mask=target.mask,
-        )
+        return to_match(outputs, self._backend.mixture, source, target, radius, resize_smooth)
 
     def _seen(self, source: Photo, target: Photo) -> tuple[Backend, np.ndarray, np.ndarray]:
         """Returns what runs the network, and the images for it."""
