@@ -158,7 +158,7 @@ class LiteMatcher:
             tiles: of images larger than what the network sees: how many (rows, columns) of parts
                 the target is cut into, each of which is matched again, after the coarse match, with
                 all the detail that the network can see. True takes as many as show it the target's
-                own pixels. None and (1, 1) do not cut. See `tfdense.lite_tiles`.
+                own pixels. None looks at the whole once. See `tfdense.lite_tiles`.
 
         Returns:
             The match, at the target's size.
