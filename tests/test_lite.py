@@ -220,7 +220,7 @@ def test_both_apis_answer_the_same(local):
 
 
 def test_accelerators(path):
-    with pytest.raises(InputError, match="of cpu, gpu, npu. Received: 'tpu'"):
+    with pytest.raises(InputError, match=r"of cpu, gpu, npu\. Received: 'tpu'"):
         LiteMatcher(path, accelerator="tpu")
     try:
         matcher = LiteMatcher(path, accelerator="gpu")

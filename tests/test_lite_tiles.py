@@ -1,11 +1,14 @@
 """Tiles, with a stand-in for the network that reads its answer from the colours of the images."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.lite_tiles import _spans, match_tiles
+from tfdense.lite_spans import spans
+from tfdense.lite_tiles import match_tiles
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import LaplaceMixture
 from tfdense.numpy_mixture import NumpyMixture
@@ -110,7 +113,6 @@ def test_distribution_and_radius_are_in_px_of_the_source(images, coarse):
 
 
 def test_masks(images, coarse):
-    source, target = images
     masks = [np.ones(photo.pixels.shape[:2], bool) for photo in images]
     masks[1][:, 200:] = False
     photos = [Photo(photo.pixels, mask) for photo, mask in zip(images, masks, strict=True)]
@@ -124,16 +126,16 @@ def test_masks(images, coarse):
     ("length", "seen", "count"), [(4000, 256, None), (257, 256, None), (90, 256, None), (90, 48, 4)]
 )
 def test_spans_cover_an_axis_once(length, seen, count):
-    spans = _spans(length, seen, count)
-    assert len(spans) == (count or len(spans))
-    owned = np.concatenate([np.arange(length)[span.own] for span in spans])
+    parts = spans(length, seen, count)
+    assert len(parts) == (count or len(parts))
+    owned = np.concatenate([np.arange(length)[span.own] for span in parts])
     np.testing.assert_array_equal(owned, np.arange(length))
-    for span in spans:
+    for span in parts:
         assert span.seen.start >= 0 and span.seen.stop <= length
         assert span.seen.start <= span.own.start < span.own.stop <= span.seen.stop
         if count is None:
             assert span.length == min(seen, length)
-    for first, second in zip(spans, spans[1:], strict=False):
+    for first, second in itertools.pairwise(parts):
         assert first.seen.stop - second.seen.start >= 0.24 * first.length - 1
 
 

@@ -13,7 +13,7 @@ _SIZES = [(480, 640), (90, 120), (75, 80), (478, 640), (33, 47), (200, 150)]
 def test_images_are_resized_as_by_opencv(size, new, monkeypatch):
     image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     expected = resizing.resize_image(image, new)
-    for block in (2**20, 1000):
+    for block in (2**18, 1000):
         monkeypatch.setattr(resampling, "_BLOCK", block)
         answer = resampling.resize_image(image, new)
         # Only what lies halfway between two integers may be rounded otherwise.
@@ -32,7 +32,7 @@ def test_common_ratios_are_resized_to_the_bit():
 def test_floats_are_resized_as_by_opencv(size, monkeypatch):
     values = np.random.default_rng(5).normal(size=(64, 100, 2)).astype(np.float32)
     expected = resizing.resize_smooth(values, size)
-    for block in (2**20, 1000):
+    for block in (2**18, 1000):
         monkeypatch.setattr(resampling, "_BLOCK", block)
         answer = resampling.resize_smooth(values, size)
         np.testing.assert_allclose(answer, expected, atol=1e-4)

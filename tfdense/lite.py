@@ -19,7 +19,8 @@ from tfdense.inference.answers import to_match
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import Match
 from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
-from tfdense.lite_tiles import Tiles, match_tiles
+from tfdense.lite_spans import Tiles
+from tfdense.lite_tiles import match_tiles
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
 from tfdense.numpy_mixture import NumpyMixture
 from tfdense.pixels import to_bytes

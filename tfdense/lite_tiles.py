@@ -7,26 +7,22 @@ target belongs to one tile, which sees some more around it, and takes the answer
 the coarse match, whichever is more likely to be right.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from tfdense.errors import InputError
 from tfdense.images import Photo
 from tfdense.inference.answers import HasConfidence
 from tfdense.inference.match import Match
+from tfdense.lite_spans import Span, Tiles, cut
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, is_masked
 from tfdense.resampling import resize_image, resize_smooth, sample
 
-Tiles = tuple[int, int] | bool | None
 Outputs = Mapping[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
-# Share of a tile that the next one sees too.
-_OVERLAP = 0.25
 # A map is fitted to the coarse match of a tile, but at least to so many of its pixels a side.
 _LEAST_SIDE = 12
 _REFITS = 5
@@ -36,6 +32,10 @@ _MISS = 1.5
 _LEAST_SUPPORT = 6.0
 # By how much a map may enlarge or shrink, in length.
 _LARGEST_SCALE = 6.0
+# R, in pixels of the coarse match, of the confidence that says which are certain.
+_CERTAIN_RADIUS = 2.0
+# So many pixels are answered at a time.
+_PART = 2**15
 
 
 def match_tiles(
@@ -68,11 +68,8 @@ def match_tiles(
     """
     size = coarse["flow"].shape[:2]
     height, width = target.pixels.shape[:2]
-    rows, columns = (
-        _spans(length, seen, count)
-        for length, seen, count in zip((height, width), size, _counts(tiles), strict=True)
-    )
-    view = _CoarseView(coarse, source.pixels.shape, target.pixels.shape)
+    rows, columns = cut(target.pixels.shape, size, tiles)
+    view = _CoarseView(coarse, mixture, source.pixels.shape, target.pixels.shape)
     tile_scale = np.array([columns[0].length / size[1], rows[0].length / size[0]])
     if radius is None:
         ratio = view.source_scale / view.target_scale
@@ -84,23 +81,20 @@ def match_tiles(
     pyramid = _Pyramid(shown[0].pixels)
     for row in rows:
         for column in columns:
-            own = row.own, column.own
-            answers = [view.answer(mixture, radius, own)]
+            views = [view]
             affine = view.fit(row, column)
             if affine is not None:
                 places = _grid(row, column, size) @ affine[:2] + affine[2]
-                tile = shown[1].pixels[row.seen, column.seen]
-                outputs = run(
-                    pyramid.sample(places.astype(np.float32), affine, tile_scale),
-                    resize_image(tile, size),
-                )
-                answers.append(
-                    _tile_answer(outputs, mixture, radius, view, row, column, affine, tile_scale)
-                )
-            best = _more_likely(*answers)
-            flow[own] = best.flow
-            confidence[own] = best.confidence
-            log_variance[own], logits[own] = best.log_variance, best.logits
+                warped = pyramid.sample(places.astype(np.float32), affine, tile_scale)
+                seen = resize_image(shown[1].pixels[row.seen, column.seen], size)
+                views.append(_TileView(run(warped, seen), row, column, affine, tile_scale))
+            for part in _parts(row.own, column.own):
+                own = part, column.own
+                answers = (_answer(*each.look(own), mixture, radius, view.radius) for each in views)
+                best = _more_likely(*answers)
+                flow[own] = best.flow
+                confidence[own] = best.confidence
+                log_variance[own], logits[own] = best.log_variance, best.logits
     if source.mask is not None or target.mask is not None:
         masked = is_masked(flow, source.mask, target.mask)
         confidence[masked] = 0
@@ -116,22 +110,6 @@ def match_tiles(
         source_mask=source.mask,
         target_mask=target.mask,
     )
-
-
-class _Span(NamedTuple):
-    """Along one axis of the target, in px: what a tile sees, and what of it is its own."""
-
-    start: int
-    length: int
-    own: slice
-
-    @property
-    def seen(self) -> slice:
-        return slice(self.start, self.start + self.length)
-
-    @property
-    def own_of_seen(self) -> slice:
-        return slice(self.own.start - self.start, self.own.stop - self.start)
 
 
 class _Answer(NamedTuple):
@@ -170,7 +148,7 @@ class _CoarseView:
         radius: its pixel in px of the source.
     """
 
-    def __init__(self, outputs: Outputs, source: tuple[int, ...], target: tuple[int, ...]):
+    def __init__(self, outputs: Outputs, mixture: HasConfidence, source: tuple, target: tuple):
         self._outputs, self._shape = outputs, target
         size = outputs["flow"].shape[:2]
         self.source_scale = np.array(source[1::-1]) / size[::-1]
@@ -179,24 +157,26 @@ class _CoarseView:
         pixels = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
         self._pixels = (pixels + 0.5) * self.target_scale - 0.5
         self._places = (pixels + outputs["flow"] + 0.5) * self.source_scale - 0.5
-        self._weights = None
+        distribution = outputs["log_variance"], outputs["logits"]
+        self._weights = mixture.confidence(*distribution, _CERTAIN_RADIUS)
 
-    def answer(self, mixture: HasConfidence, radius: float, own: tuple[slice, slice]) -> "_Answer":
-        """Returns the answer for some rows and columns of the target."""
-        if self._weights is None:
-            self._weights = mixture.confidence(
-                self._outputs["log_variance"], self._outputs["logits"], 2.0
-            )
+    def look(self, own: tuple[slice, slice]) -> tuple[Outputs, np.ndarray, np.ndarray]:
+        """Looks at some rows and columns of the target.
+
+        Returns:
+            The outputs there, the flow in px of the source, and how many of these one pixel is that
+            the network saw, (x, y).
+        """
         large = {
             name: resize_smooth(self._outputs[name], self._shape, *own)
             for name in ("flow", "log_variance", "logits")
         }
         pixels = _positions(own)
-        seen = (pixels + 0.5) / self.target_scale + large["flow"]
-        flow = seen * self.source_scale - 0.5 - pixels
-        return _answer(large, flow, mixture, self.source_scale, radius, self.radius)
+        seen = (pixels + np.float32(0.5)) / np.float32(self.target_scale) + large["flow"]
+        flow = seen * np.float32(self.source_scale) - np.float32(0.5) - pixels
+        return large, flow, self.source_scale
 
-    def fit(self, row: _Span, column: _Span) -> np.ndarray | None:
+    def fit(self, row: Span, column: Span) -> np.ndarray | None:
         """Fits an affine map to the part that a tile sees.
 
         Returns:
@@ -228,32 +208,39 @@ class _CoarseView:
         return affine
 
 
-def _tile_answer(
-    outputs: Outputs,
-    mixture: HasConfidence,
-    radius: float,
-    view: _CoarseView,
-    row: _Span,
-    column: _Span,
-    affine: np.ndarray,
-    scale: np.ndarray,
-) -> _Answer:
-    shape = row.length, column.length
-    large = {
-        name: resize_smooth(outputs[name], shape, row.own_of_seen, column.own_of_seen)
-        for name in ("flow", "log_variance", "logits")
-    }
-    pixels = _positions((row.own, column.own))
-    flow = (pixels + large["flow"] * scale) @ affine[:2] + affine[2] - pixels
-    stretch = math.sqrt(abs(np.linalg.det(affine[:2])))
-    return _answer(large, flow, mixture, scale * stretch, radius, view.radius)
+class _TileView:
+    """The match of a tile, as seen from parts of the target."""
+
+    def __init__(
+        self, outputs: Outputs, row: Span, column: Span, affine: np.ndarray, scale: np.ndarray
+    ):
+        self._outputs, self._row, self._column = outputs, row, column
+        self._affine, self._scale = affine.astype(np.float32), scale.astype(np.float32)
+        # Pixels of the source per pixel that the network sees, (x, y).
+        self._source_scale = scale * math.sqrt(abs(np.linalg.det(affine[:2])))
+
+    def look(self, own: tuple[slice, slice]) -> tuple[Outputs, np.ndarray, np.ndarray]:
+        """As `_CoarseView.look`, for what is the tile's own."""
+        rows, columns = (
+            slice(each.start - span.start, each.stop - span.start)
+            for each, span in zip(own, (self._row, self._column), strict=True)
+        )
+        shape = self._row.length, self._column.length
+        large = {
+            name: resize_smooth(self._outputs[name], shape, rows, columns)
+            for name in ("flow", "log_variance", "logits")
+        }
+        pixels = _positions(own)
+        ends = pixels + large["flow"] * self._scale
+        flow = ends @ self._affine[:2] + self._affine[2] - pixels
+        return large, flow, self._source_scale
 
 
 def _answer(
     outputs: Outputs,
     flow: np.ndarray,
-    mixture: HasConfidence,
     scale: np.ndarray,
+    mixture: HasConfidence,
     radius: float,
     coarse_radius: float,
 ) -> _Answer:
@@ -264,6 +251,13 @@ def _answer(
     rightness = confidence + mixture.confidence(*distribution, coarse_radius / scale)
     log_variance = distribution[0] + np.float32(np.log(scale).sum())
     return _Answer(flow, confidence, log_variance, distribution[1], rightness)
+
+
+def _parts(rows: slice, columns: slice) -> Iterator[slice]:
+    """Yields the rows in parts whose answers take little memory."""
+    step = max(1, _PART // (columns.stop - columns.start))
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
 
 
 def _more_likely(coarse: _Answer, tile: _Answer | None = None) -> _Answer:
@@ -278,39 +272,7 @@ def _more_likely(coarse: _Answer, tile: _Answer | None = None) -> _Answer:
     )
 
 
-def _counts(tiles: Tiles) -> tuple[int | None, int | None]:
-    if tiles is True:
-        return None, None
-    try:
-        rows, columns = (int(count) for count in tiles if count == int(count) and count >= 1)
-    except (TypeError, ValueError):
-        raise InputError(
-            "Expected tiles to be True or the numbers of (rows, columns), at least 1. "
-            f"Received: {tiles}"
-        ) from None
-    return rows, columns
-
-
-def _spans(length: int, seen: int, count: int | None) -> list[_Span]:
-    """Cuts an axis into spans that see each other's rims.
-
-    Args:
-        length: of the axis, in px.
-        seen: by the network.
-        count: how many; None takes as many as see single pixels.
-    """
-    if count is None:
-        extent = min(seen, length)
-        count = max(1, math.ceil((length / extent - _OVERLAP) / (1 - _OVERLAP)))
-    else:
-        extent = math.ceil(length / (count - (count - 1) * _OVERLAP))
-    starts = np.rint(np.linspace(0, length - extent, count)).astype(int).tolist()
-    middles = [(a + b + extent) // 2 for a, b in itertools.pairwise(starts)]
-    bounds = [0, *middles, length]
-    return [_Span(start, extent, slice(*bounds[i : i + 2])) for i, start in enumerate(starts)]
-
-
-def _around(span: _Span, scale: float, count: int) -> slice:
+def _around(span: Span, scale: float, count: int) -> slice:
     """Returns the coarse pixels of a span, along an axis of so many."""
     first, last = span.start / scale, (span.start + span.length) / scale
     more = max(0.0, _LEAST_SIDE - (last - first)) / 2
@@ -323,7 +285,7 @@ def _positions(own: tuple[slice, slice]) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), axis=-1)
 
 
-def _grid(row: _Span, column: _Span, size: tuple[int, int]) -> np.ndarray:
+def _grid(row: Span, column: Span, size: tuple[int, int]) -> np.ndarray:
     """Returns the position (x, y) in the target of each pixel that the network sees of a tile."""
     y, x = (
         span.start + (np.arange(count) + 0.5) * (span.length / count) - 0.5

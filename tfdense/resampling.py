@@ -11,7 +11,7 @@ import numpy as np
 # Of OpenCV's resizing of bytes: its weights are multiples of 2^-11.
 _WEIGHT_BITS = 11
 # So many values are worked on at a time.
-_BLOCK = 2**20
+_BLOCK = 2**18
 _ALL = slice(None)
 
 
