@@ -29,7 +29,7 @@ from tfdense.lite import LiteMatcher
 _SETS = {
     "middlebury-flow": "middlebury-flow",
     "middlebury-stereo": "middlebury-stereo",
-    "sintel-sample": "sintel",
+    "sintel-sample": "sintel/final",
     "points": "points",
     "homography": "homography",
 }

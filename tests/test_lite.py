@@ -1,19 +1,23 @@
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ai_edge_litert
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfdense
 from tfdense.errors import InputError
+from tfdense.evaluation.truth_files import read_pfm
 from tfdense.exporting.flatbuffer import add_metadata, merge
 from tfdense.exporting.tflite import convert
+from tfdense.flow_files import read_flow
 from tfdense.lite import LiteMatcher
 from tfdense.lite_runners import CompiledRunner
 from tfdense.masking import is_masked
@@ -341,6 +345,26 @@ def test_needs_numpy_and_litert_alone(path, tmp_path):
         np.testing.assert_allclose(arrays["variance"], match.variance, rtol=1e-4)
         for name, values in match.matches(20, threshold=0)._asdict().items():
             np.testing.assert_allclose(arrays[name], values, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_the_example_in_c(local, tmp_path):
+    library = Path(ai_edge_litert.__file__).parent
+    program = tmp_path / "match"
+    compile_ = ["gcc", "-Wall", "-Wextra", "-Werror", ROOT / "docs/device/match.c", "-o", program]
+    subprocess.run([*compile_, "-L", library, "-lLiteRt", f"-Wl,-rpath,{library}"], check=True)
+    images = np.random.default_rng(3).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    for role, pixels in zip(("source", "target"), images, strict=True):
+        (tmp_path / f"{role}.ppm").write_bytes(b"P6 48 48 255\n" + pixels.tobytes())
+    files = [tmp_path / name for name in ("source.ppm", "target.ppm", "flow.flo", "sure.pfm")]
+    subprocess.run([program, local, *files], check=True)
+    expected = LiteMatcher(local).run(*images)
+    np.testing.assert_array_equal(read_flow(files[2]), expected["flow"])
+    np.testing.assert_array_equal(read_pfm(files[3]), expected["confidence"])
+    files[0].write_bytes(b"P6 48 47 255\n" + bytes(48 * 47 * 3))
+    done = subprocess.run([program, local, *files], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"match: not of the size of the network: {files[0]}" in done.stderr
 
 
 def test_benchmark(path):

@@ -39,9 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     tflite.add_argument(
         "--precision",
-        choices=("float32", "float16"),
+        choices=("float32", "float16", "int8"),
         default="float32",
-        help="of the weights (%(default)s); float16 halves the file",
+        help="of the weights (%(default)s), with which it computes in float32; float16 halves the "
+        "file, int8 makes it a third",
     )
     _add_bundle_arguments(
         formats.add_parser("stablehlo", help="a bundle that trains with NumPy and JAX alone")

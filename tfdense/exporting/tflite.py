@@ -11,7 +11,14 @@ import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfdense.errors import InputError
-from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, merge, round_kernels
+from tfdense.exporting.flatbuffer import (
+    add_metadata,
+    halve_kernels,
+    merge,
+    quantize_kernels,
+    round_kernels,
+    round_kernels_to_bytes,
+)
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
@@ -27,7 +34,7 @@ from tfdense.tflite_files import (
     signature_names,
 )
 
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "int8")
 
 
 def export_tflite(
@@ -47,7 +54,9 @@ def export_tflite(
         path: of the file.
         size: (height, width), which the file is bound to; or several, of each of which it then has
             a signature such as `match_384x512`, with the weights in common; `match` is the first.
-        precision: "float32", or "float16" for a file of half the size, see `halve_kernels`.
+        precision: of the kernels; "float32", "float16" for a file of half the size, see
+            `halve_kernels`, or "int8" for one of a third, see `quantize_kernels`. All are computed
+            with in float32.
 
     Returns:
         What was written, after running it in LiteRT and comparing it with Keras.
@@ -72,10 +81,11 @@ def export_tflite(
     plain = _convert_sizes(model, sizes, list(signature_names(description).values()))
     content = add_metadata(plain, description)
     chain = [(_run(content), keras_run(model))]
-    if precision == "float16":
-        rounded, content = (
-            add_metadata(change(plain), description) for change in (round_kernels, halve_kernels)
-        )
+    if precision != "float32":
+        changes = (round_kernels, halve_kernels)
+        if precision == "int8":
+            changes = (round_kernels_to_bytes, quantize_kernels)
+        rounded, content = (add_metadata(change(plain), description) for change in changes)
         chain.append((_run(content), _run(rounded)))
     operations = count_operations(read_operations(content, graph=0))
     with replacing(path) as temporary:
