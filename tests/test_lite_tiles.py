@@ -1,11 +1,14 @@
 """Tiles, with a stand-in for the network that reads its answer from the colours of the images."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from tfdense.errors import InputError
+from tfdense.exporting import export_tflite
 from tfdense.images import Photo
 from tfdense.lite_spans import spans
 from tfdense.lite_tiles import match_tiles
@@ -143,3 +146,28 @@ def test_spans_cover_an_axis_once(length, seen, count):
 def test_refuses(images, coarse, tiles):
     with pytest.raises(InputError, match="Expected tiles to be True or"):
         _match(images, coarse, tiles)
+
+
+_LARGE = """
+import resource, sys
+import numpy as np
+from tfdense.lite import LiteMatcher
+
+matcher = LiteMatcher(sys.argv[1], threads=1)
+rows, columns = np.arange(3000, dtype=np.uint8)[:, None], np.arange(4000, dtype=np.uint8)
+source, target = np.empty((2, 3000, 4000, 3), np.uint8)
+source[..., 0], source[..., 1], source[..., 2] = rows, columns, rows ^ columns
+target[:, :-40], target[:, -40:] = source[:, 40:], 0
+match = matcher.match(source, target, tiles=(3, 4))
+print(match.flow.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+"""
+
+
+@pytest.mark.slow
+def test_large_images_take_little_memory(tmp_path):
+    """Twelve megapixels, both images and the answer included, in less than 500 MB."""
+    report = export_tflite("pdcnet-lite", tmp_path / "model.tflite", precision="float16")
+    command = [sys.executable, "-c", _LARGE, str(report.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shape, _, megabytes = done.stdout.rpartition(" ")
+    assert shape == "(3000, 4000, 2)" and float(megabytes) < 500

@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "float16", "int8"),
         default="float32",
-        help="of the weights (%(default)s), with which it computes in float32; float16 halves the "
-        "file, int8 makes it a third",
+        help="of the weights (%(default)s), with which it computes in float32; float16 makes the "
+        "file much smaller, int8 still more, but may lose a percent of the matches",
     )
     _add_bundle_arguments(
         formats.add_parser("stablehlo", help="a bundle that trains with NumPy and JAX alone")
