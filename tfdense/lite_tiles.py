@@ -126,17 +126,18 @@ class _Pyramid:
     """The source at several scales, made as they are needed."""
 
     def __init__(self, image: np.ndarray):
-        self._levels = [image]
+        self._levels = {0: image}
 
     def sample(self, places: np.ndarray, affine: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Samples at places in px of the source, from the level as fine as the samples are."""
         step = math.sqrt(abs(np.linalg.det(affine[:2])) * scale.prod())
         wanted = max(0, round(math.log2(step)))
-        while len(self._levels) <= wanted:
-            height, width = self._levels[-1].shape[:2]
-            self._levels.append(resize_image(self._levels[-1], (-(-height // 2), -(-width // 2))))
+        image = self._levels[0]
+        if wanted not in self._levels:
+            size = tuple(-(-side // 2**wanted) for side in image.shape[:2])
+            self._levels[wanted] = resize_image(image, size)
         level = self._levels[wanted]
-        ratio = np.float32(level.shape[1::-1]) / np.float32(self._levels[0].shape[1::-1])
+        ratio = np.float32(level.shape[1::-1]) / np.float32(image.shape[1::-1])
         return sample(level, (places + np.float32(0.5)) * ratio - np.float32(0.5))
 
 

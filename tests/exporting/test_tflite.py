@@ -122,7 +122,7 @@ def test_several_sizes_share_their_weights(other_network, tmp_path, precision):
     sizes = [(48, 24), (32, 64)]
     report = export_tflite("any", tmp_path / "both.tflite", sizes, precision)
     content = report.path.read_bytes()
-    kernel = other_network.features.kernel.numpy().transpose(3, 0, 1, 2).astype(precision)
+    kernel = other_network.answer.kernel.numpy().transpose(3, 0, 1, 2).astype(precision)
     assert content.count(kernel.tobytes()) == 1
     signatures = Interpreter(model_content=content).get_signature_list()
     assert {*signatures} == {"match", "match_48x24", "match_32x64"}
