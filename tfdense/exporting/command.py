@@ -99,8 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.format == "saved-model":
             report = exporting.export_saved_model(arguments.network, arguments.output)
         elif arguments.format == "onnx":
-            size = tuple(arguments.size)
-            report = exporting.export_onnx(arguments.network, arguments.output, size)
+            if len(sizes := _sizes(arguments.size)) > 1:
+                raise InputError(f"Expected one size. Received: {' '.join(arguments.size)}")
+            report = exporting.export_onnx(arguments.network, arguments.output, sizes[0])
         else:
             report = exporting.export_tflite(
                 arguments.network, arguments.output, _sizes(arguments.size), arguments.precision

@@ -270,7 +270,7 @@ class Match:
 
     def self_calibrate(
         self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
-    ) -> "SelfCalibration | None":
+    ) -> SelfCalibration | None:
         """Finds how the camera moved between the images, and its focal length.
 
         Both images must be by one camera with square pixels, hardly any distortion and its
