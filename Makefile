@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEMO := runs/demo
+DEVICE := runs/device
 
-.PHONY: setup demo test test-slow test-addons test-web web web-files lint format
+.PHONY: setup demo device-files test test-slow test-addons test-web web web-files lint format
 
 setup: $(READY)
 
@@ -26,6 +27,13 @@ demo: setup
 			--model $$model -o $(DEMO)/matches/$$(basename $$model) || exit 1; \
 	done
 	@echo "See $(DEMO)/matches/pdcnet-lite/overview.png"
+
+# The weights that ship, for phones and small computers.
+device-files: setup
+	for size in 256x256 384x512 480x640; do \
+		$(BIN)/python -m export.tflite pdcnet-lite -o $(DEVICE)/pdcnet-lite-$$size.tflite \
+			--size $$size --precision float16 || exit 1; \
+	done
 
 # A process for each core; those who run single files need none.
 test: setup

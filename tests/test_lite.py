@@ -1,23 +1,41 @@
+import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ai_edge_litert
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfdense
 from tfdense.errors import InputError
-from tfdense.exporting.flatbuffer import add_metadata
+from tfdense.evaluation.truth_files import read_pfm
+from tfdense.exporting.flatbuffer import add_metadata, merge
 from tfdense.exporting.tflite import convert
-from tfdense.lite import LiteMatcher, _resize
+from tfdense.flow_files import read_flow
+from tfdense.lite import LiteMatcher
+from tfdense.lite_runners import CompiledRunner
 from tfdense.masking import is_masked
+from tfdense.mixture import LaplaceMixture
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (40, 64)
 FLOW = (3.0, -2.0)
+MIXTURE = LaplaceMixture(maximum_variance=1e4)
+DESCRIPTION = {
+    "size": SIZE,
+    "preset": "known",
+    "mixture": {"name": "LaplaceMixture", **MIXTURE.get_config()},
+}
+LOCAL_SIZES = ((48, 48), (48, 64))
+# What it and what it requires are called.
+_LITERT = ("ai_edge_litert", "flatbuffers", "google", "ml_dtypes", "tqdm", "typing_extensions.py")
+ARRAYS = ("flow", "confidence", "log_variance", "logits")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +57,31 @@ def path(tmp_path_factory):
     spec = tf.TensorSpec([1, *SIZE, 3], tf.uint8)
     content = convert(function, {"source": spec, "target": spec})
     path = tmp_path_factory.mktemp("lite") / "known.tflite"
-    path.write_bytes(add_metadata(content, {"size": SIZE, "preset": "known"}))
+    path.write_bytes(add_metadata(content, DESCRIPTION))
+    return path
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A file of two sizes, whose answer is what is to be seen at each pixel."""
+
+    def function(source, target):
+        source, target = (tf.cast(image, tf.float32) for image in (source, target))
+        return {
+            "flow": (target - source)[..., :2] / 16.0,
+            "confidence": source[..., 0],
+            "log_variance": (target + source)[..., 1:] / 64.0,
+            "logits": (source - target)[..., 1:] / 32.0,
+        }
+
+    contents = []
+    for size in LOCAL_SIZES:
+        spec = tf.TensorSpec([1, *size, 3], tf.uint8)
+        contents.append(convert(function, {"source": spec, "target": spec}))
+    description = {**DESCRIPTION, "size": LOCAL_SIZES[0], "sizes": LOCAL_SIZES}
+    path = tmp_path_factory.mktemp("lite") / "local.tflite"
+    content = merge(contents, ["match_48x48", "match_48x64"])
+    path.write_bytes(add_metadata(content, description))
     return path
 
 
@@ -79,15 +121,20 @@ def test_masked_pixels_are_neither_seen_nor_matched(path):
     ]
     images = [image.astype(np.uint8) for image in images]
     matcher = LiteMatcher(path)
-    answer = matcher.match(*images, *masks)
-    masked = is_masked(answer["flow"], *masks)
+    source_mask, target_mask = masks
+    answer = matcher.match(*images, source_mask=source_mask, target_mask=target_mask)
+    masked = is_masked(answer.flow, *masks)
     assert 0.5 < masked.mean() < 0.95
-    assert (answer["confidence"][masked] == 0).all()
-    assert (answer["confidence"][~masked] > 0).all()
+    assert (answer.confidence[masked] == 0).all()
+    assert (answer.confidence[~masked] > 0).all()
     blank = [np.where(mask[..., None], image, 0) for image, mask in zip(images, masks, strict=True)]
-    other = matcher.match(*(image.astype(np.uint8) for image in blank), *masks)
-    for name, values in answer.items():
-        np.testing.assert_array_equal(other[name], values)
+    other = matcher.match(
+        *(image.astype(np.uint8) for image in blank),
+        source_mask=source_mask,
+        target_mask=target_mask,
+    )
+    for name in ARRAYS:
+        np.testing.assert_array_equal(other[name], answer[name])
     with pytest.raises(InputError, match="mask of the target"):
         matcher.match(*images, target_mask=masks[0][:-1])
 
@@ -102,22 +149,96 @@ def test_match_brings_the_answer_to_the_images(path):
     """A constant flow of the network, told by hand for images of other sizes."""
     source, target = image(50, (120, 32)), image(100, (60, 128))
     answer = LiteMatcher(path).match(source, target)
-    assert answer["flow"].shape == (60, 128, 2) and answer["confidence"].shape == (60, 128)
+    assert answer.flow.shape == (60, 128, 2) and answer.confidence.shape == (60, 128)
     for x, y in ((0, 0), (127, 59), (31, 7)):
         seen = np.array([(x + 0.5) * 64 / 128 + FLOW[0], (y + 0.5) * 40 / 60 + FLOW[1]])
         place = seen * [32 / 64, 120 / 40] - 0.5
-        np.testing.assert_allclose(answer["flow"][y, x], place - [x, y], atol=1e-4)
+        np.testing.assert_allclose(answer.flow[y, x], place - [x, y], atol=1e-4)
     # One pixel that the network sees is half a pixel of the source in x and three in y.
-    np.testing.assert_allclose(answer["radius"], [0.5, 3.0])
-    np.testing.assert_allclose(answer["log_variance"], 1.5 + np.log(0.5 * 3.0), rtol=1e-6)
-    np.testing.assert_allclose(answer["confidence"], 100 / 255, rtol=1e-5)
-    np.testing.assert_allclose(answer["logits"][0, 0], [50, 100], rtol=1e-5)
+    assert answer.radius == pytest.approx(1.5**0.5)
+    np.testing.assert_allclose(answer.log_variance, 1.5 + np.log(0.5 * 3.0), rtol=1e-6)
+    np.testing.assert_allclose(answer.logits[0, 0], [50, 100], rtol=1e-5)
+    for radius, match in ((1.5**0.5, answer), (2, LiteMatcher(path).match(source, target, 2))):
+        expected = MIXTURE.confidence([1.5, 1.5], [50.0, 100.0], (radius / 0.5, radius / 3))
+        np.testing.assert_allclose(match.confidence, expected, rtol=1e-5)
+    np.testing.assert_array_equal(answer["flow"], answer.flow)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seen"), [(((90, 120), (75, 80)), (48, 64)), (((31, 34), (50, 47)), (48, 48))]
+)
+def test_match_is_that_of_the_matcher(local, sizes, seen):
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    masks = [random.uniform(size=size) < 0.95 for size in sizes]
+    arguments = {"both_ways": True, "source_mask": masks[1], "target_mask": masks[0]}
+    matcher = LiteMatcher(local)
+    assert matcher.sizes == LOCAL_SIZES and matcher.size_for(*sizes[0]) == seen
+    for options in ({}, {"radius": 2.5}, arguments):
+        answer = matcher.match(*images[::-1], **options)
+        expected = tfdense.load(local).match(*images[::-1], **options)
+        assert answer.radius == expected.radius
+        for name in (*ARRAYS, "variance"):
+            np.testing.assert_allclose(answer[name], expected[name], rtol=1e-4, atol=1e-4)
+    assert (answer.confidence == 0).any()
+    np.testing.assert_allclose(answer.reverse.flow, expected.reverse.flow, rtol=1e-4, atol=1e-4)
+
+
+def test_the_size_follows_the_target(local, path):
+    matcher = LiteMatcher(local)
+    # The ratio of sides first; nothing is enlarged where a smaller size will do.
+    assert [matcher.size_for(*size) for size in ((480, 640), (640, 480), (20, 20), (9, 99))] == [
+        (48, 64),
+        (48, 48),
+        (48, 48),
+        (48, 64),
+    ]
+    only = LiteMatcher(local, size=[48, 48])
+    assert only.sizes == ((48, 48),) and only.size_for(480, 640) == (48, 48)
+    assert pickle.loads(pickle.dumps(only)).sizes == only.sizes
+    images = [image(value, (48, 64)) for value in (3, 7)]
+    np.testing.assert_array_equal(matcher.run(*images)["flow"], np.full((48, 64, 2), 0.25))
+    with pytest.raises(InputError, match=r"of height and width \(48, 48\), the size of this file"):
+        only.run(*images)
+    with pytest.raises(InputError, match=r"size of \(48, 48\), \(48, 64\), .* \(40, 64\)"):
+        LiteMatcher(local, size=(40, 64))
+    with pytest.raises(InputError, match="mixture"):
+        matcher.metadata = {}
+        matcher.match(*images)
+
+
+def test_both_apis_answer_the_same(local):
+    random = np.random.default_rng(2)
+    signatures = {(48, 48): "match_48x48", (48, 64): "match_48x64"}
+    compiled = CompiledRunner(local, signatures, "cpu", threads=1)
+    matcher = LiteMatcher(local, threads=1)
+    for size in (*LOCAL_SIZES, *LOCAL_SIZES):
+        images = random.integers(0, 256, (2, *size, 3), np.uint8)
+        expected = matcher.run(*images)
+        answer = compiled.run(size, {"source": images[:1], "target": images[1:]})
+        assert {*answer} == {*ARRAYS}
+        for name in ARRAYS:
+            np.testing.assert_array_equal(answer[name][0], expected[name])
+    with pytest.raises(ValueError, match="shape"):
+        CompiledRunner(local, {(48, 64): "match_48x48"}, "cpu", None).run((48, 64), {})
+
+
+def test_accelerators(path):
+    with pytest.raises(InputError, match=r"of cpu, gpu, npu\. Received: 'tpu'"):
+        LiteMatcher(path, accelerator="tpu")
+    try:
+        matcher = LiteMatcher(path, accelerator="gpu")
+    except InputError as error:
+        assert "LiteRT cannot use accelerator 'gpu' here" in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert np.all(matcher.run(image(7), image(0))["flow"] == FLOW)
 
 
 def test_match_takes_the_brightest_images(path):
     """Whose resized values may exceed 255 by rounding."""
     answer = LiteMatcher(path).match(image(255, (478, 640)), image(255, (33, 77)))
-    np.testing.assert_array_equal(answer["logits"][5, 6], [255, 255])
+    np.testing.assert_allclose(answer.logits[5, 6], [255, 255], rtol=1e-6)
 
 
 def test_a_pickle_holds_the_path_only(path):
@@ -138,20 +259,13 @@ def test_threads_share_a_matcher(path):
         np.testing.assert_allclose(list(pool.map(mean, range(200))), range(200), rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(20, 30), (7, 11), (33, 47), (9, 60), (31, 8)])
-def test_resize_is_tensorflows(size):
-    values = np.random.default_rng(2).uniform(0, 255, (20, 30, 3)).astype(np.float32)
-    expected = tf.image.resize(values, size, antialias=True).numpy()
-    np.testing.assert_allclose(_resize(values, size), expected, atol=2e-3)
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         (image(0, (40, 63)), r"size of this file. Received: \(40, 63\)"),
         (image(0)[..., 0], r"\[height, width, 3\]. Received: \(40, 64\)"),
         (image(0)[None], r"Received: \(1, 40, 64, 3\)"),
-        (image(0, dtype=np.int32), "Received: int32"),
+        (image(0, dtype=bool), "Received: bool"),
         (image(300.0, dtype=np.float32), "in 0..255. Received: 300.0"),
         (image(np.nan, dtype=np.float32), "Received: nan"),
         (image(0.5, dtype=np.float32), "source values in 0..255. Received: 0.5 .* white were 1"),
@@ -174,16 +288,83 @@ def test_refuses_files(path, tmp_path):
         LiteMatcher(tmp_path / "other.tflite")
 
 
-def test_needs_neither_tensorflow_nor_opencv(path):
-    program = (
-        "import sys; import numpy as np; from tfdense.lite import LiteMatcher\n"
-        "image = np.zeros((50, 70, 3), np.uint8)\n"
-        "print(LiteMatcher(sys.argv[1]).match(image, image)['flow'].shape)\n"
-        "print(sorted({'tensorflow', 'keras', 'cv2', 'yaml', 'pydantic'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", program, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["(50, 70, 2)", "[]"]
+_DEVICE = """
+import sys
+import numpy as np
+from tfdense.errors import InputError
+from tfdense.lite import LiteMatcher
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+    except InputError as error:
+        print(error)
+
+random = np.random.default_rng(0)
+source, target = (random.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(2))
+matcher = LiteMatcher(sys.argv[1])
+match = matcher.match(source, target, both_ways=True)
+matcher.match(source, target, source_mask=source[..., 0] > 9, tiles=(1, 2))
+np.savez(sys.argv[2], warp=match.warp(), cycle=match.cycle_error(), variance=match.variance,
+         **match.matches(20, threshold=0)._asdict())
+refused(match.homography, 0)
+refused(match.save, "out")
+refused(matcher.match, "a.jpg", b"GIF89a")
+refused(matcher.match, source, b"GIF89a")
+print(sorted({"tensorflow", "keras", "cv2", "PIL", "yaml", "pydantic", "scipy"} & {*sys.modules}))
+"""
+
+
+def test_needs_numpy_and_litert_alone(path, tmp_path):
+    """In an environment that has nothing else; the numbers are those of one that has all."""
+    site = tmp_path / "site"
+    site.mkdir()
+    installed = Path(np.__file__).parents[1]
+    for name in ("numpy", "numpy.libs", *_LITERT):
+        (site / name).symlink_to(installed / name)
+    (site / "tfdense").symlink_to(ROOT / "tfdense")
+    (site / "tfdense.dist-info").mkdir()
+    (site / "tfdense.dist-info" / "METADATA").write_text("Name: tfdense\nVersion: 1\n")
+    command = [sys.executable, "-S", "-c", _DEVICE, str(path), str(tmp_path / "arrays.npz")]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    missing = "the package {0}, which is not installed: pip install {0}"
+    assert done.stdout.splitlines() == [
+        "A homography needs " + missing.format("opencv-python-headless"),
+        "Drawing pictures needs " + missing.format("opencv-python-headless"),
+        "There is no image file a.jpg.",
+        "Reading image files needs " + missing.format("opencv-python-headless"),
+        "[]",
+    ], done.stderr
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(2)]
+    match = tfdense.load(path).match(*images, both_ways=True)
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        assert np.abs(arrays["warp"].astype(int) - match.warp()).max() <= 1
+        np.testing.assert_allclose(arrays["cycle"], match.cycle_error(), atol=1e-3)
+        np.testing.assert_allclose(arrays["variance"], match.variance, rtol=1e-4)
+        for name, values in match.matches(20, threshold=0)._asdict().items():
+            np.testing.assert_allclose(arrays[name], values, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_the_example_in_c(local, tmp_path):
+    library = Path(ai_edge_litert.__file__).parent
+    program = tmp_path / "match"
+    compile_ = ["gcc", "-Wall", "-Wextra", "-Werror", ROOT / "docs/device/match.c", "-o", program]
+    subprocess.run([*compile_, "-L", library, "-lLiteRt", f"-Wl,-rpath,{library}"], check=True)
+    images = np.random.default_rng(3).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    for role, pixels in zip(("source", "target"), images, strict=True):
+        (tmp_path / f"{role}.ppm").write_bytes(b"P6 48 48 255\n" + pixels.tobytes())
+    files = [tmp_path / name for name in ("source.ppm", "target.ppm", "flow.flo", "sure.pfm")]
+    subprocess.run([program, local, *files], check=True)
+    expected = LiteMatcher(local).run(*images)
+    np.testing.assert_array_equal(read_flow(files[2]), expected["flow"])
+    np.testing.assert_array_equal(read_pfm(files[3]), expected["confidence"])
+    files[0].write_bytes(b"P6 48 47 255\n" + bytes(48 * 47 * 3))
+    done = subprocess.run([program, local, *files], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"match: not of the size of the network: {files[0]}" in done.stderr
 
 
 def test_benchmark(path):

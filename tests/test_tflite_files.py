@@ -8,11 +8,13 @@ from tfdense.errors import InputError
 from tfdense.exporting.flatbuffer import add_metadata
 from tfdense.exporting.tflite import convert
 from tfdense.tflite_files import (
+    checksum,
     count_operations,
     foreign_operations,
     open_file,
     read_metadata,
     read_operations,
+    signature_names,
 )
 
 
@@ -66,9 +68,22 @@ def test_foreign_operations():
 def test_opens_what_was_written(plain, write):
     path = write(add_metadata(plain, {"preset": "mine", "size": [8, 6]}))
     file = open_file(path, num_threads=1)
-    assert file.metadata == read_metadata(path.read_bytes()) == {"preset": "mine", "size": [8, 6]}
+    assert file.metadata == read_metadata(path.read_bytes())
+    description = {"preset": "mine", "size": [8, 6], "file_crc32": checksum(file.content)}
+    assert file.metadata == description
     assert file.content[:] == path.read_bytes()
     file.interpreter.allocate_tensors()
+
+
+def _describe(content, description):
+    """Puts a description of bytes in the place of a longer one."""
+    content = add_metadata(content, {"preset": "of a network with a name of many letters"})
+    start = content.index(b'{"preset"')
+    end = content.index(b"}", start) + 1
+    return content[:start] + description.ljust(end - start) + content[end:]
+
+
+_SIZE = {"size": [8, 6]}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,12 @@ def test_opens_what_was_written(plain, write):
             lambda content: add_metadata(content, {"format": 2, "version": "9.1"}),
             "is of tfdense 9.1, .* Expected format 1 at most. Received: 2",
         ),
-        (lambda content: add_metadata(content, []), "is broken: its description is none"),
+        (lambda content: _describe(content, b"[]"), "is broken: its description is none"),
+        (
+            lambda content: _describe(content, b'{"size": [8, 6], "sizes": [[8, 6]]}'),
+            "is broken: it has no checksum",
+        ),
+        (lambda content: add_metadata(content, _SIZE)[:-10], "is damaged or cut short: its check"),
         (lambda content: add_metadata(content, {"format": "2"}), "is broken: "),
         *(
             (
@@ -107,3 +127,21 @@ def test_refuses_what_is_no_file(tmp_path):
         open_file(tmp_path)
     with pytest.raises(InputError, match=r"There is no \.tflite file .*absent\."):
         open_file(tmp_path / "absent")
+
+
+def test_a_flipped_bit_is_seen(plain, write):
+    content = add_metadata(plain, _SIZE)
+    random = np.random.default_rng(0)
+    marker = content.index(b"file_crc32")
+    for place in [8, marker - 3, marker + 14, marker + 20, *random.integers(8, len(content), 40)]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << random.integers(8)
+        with pytest.raises(InputError, match="is damaged or cut short"):
+            open_file(write(bytes(flipped)))
+    open_file(write(content))
+
+
+def test_sizes_and_their_signatures():
+    assert signature_names({"size": [8, 6]}) == {(8, 6): "match"}
+    several = {"size": [8, 6], "sizes": [[8, 6], [16, 24]]}
+    assert signature_names(several) == {(8, 6): "match_8x6", (16, 24): "match_16x24"}

@@ -1,18 +1,22 @@
 """Photos as RGB arrays: the one place that takes an image in any form, and that writes one."""
 
+from __future__ import annotations
+
 import os
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from tfdense.decoding import Stored, decode, from_pillow
 from tfdense.errors import InputError
 from tfdense.files import replacing
 from tfdense.masking import as_mask
+from tfdense.optional import needed_for
 from tfdense.pixels import OPAQUE, channels_last, stretch, to_rgb
+
+if TYPE_CHECKING:  # Arrays need nothing but NumPy: on devices there may be nothing else.
+    from tfdense.decoding import Stored
 
 _LARGEST_FILE = 2**31
 
@@ -78,7 +82,7 @@ def read_stored(path: str | Path) -> Stored:
         raise InputError(f"Cannot read {name}: {error.strerror}.") from None
     if len(content) > _LARGEST_FILE:
         raise InputError(f"{name} has more than {_LARGEST_FILE / 2**30:.0f} GiB: no image.")
-    return decode(content, name)
+    return _decode(content, name)
 
 
 def load_image(image, name: str = "image", mask=None) -> Photo:
@@ -167,6 +171,8 @@ def encode_image(name: str | Path, image: np.ndarray) -> bytes:
     """
     # Of characters that are not UTF-8 OpenCV dies.
     suffix = Path(name).suffix.encode("ascii", "replace").decode()
+    with needed_for("Writing images"):
+        import cv2
     try:
         stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         encoded, content = cv2.imencode(suffix, stored)
@@ -201,10 +207,20 @@ def _stored(image, name: str) -> Stored | None:
     """Returns what an image holds, None if it is not given as a file or by Pillow."""
     if isinstance(image, (str, os.PathLike)):
         return read_stored(image)
-    if isinstance(image, Image.Image):
+    # Whoever gives an image of Pillow has imported it.
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(image, pillow.Image):
+        with needed_for("Taking images of Pillow, other than as arrays,"):
+            from tfdense.decoding import from_pillow
         return from_pillow(image, name)
     if hasattr(image, "read"):
         image = image.read()
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return decode(bytes(image), f"the {name}")
+        return _decode(bytes(image), f"the {name}")
     return None
+
+
+def _decode(content: bytes, name: str) -> Stored:
+    with needed_for("Reading image files"):
+        from tfdense.decoding import decode
+    return decode(content, name)

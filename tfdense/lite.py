@@ -2,67 +2,109 @@
 
 from tfdense.lite import LiteMatcher
 
-matcher = LiteMatcher("pdcnet.tflite")
-answer = matcher.match(source, target)  # RGB arrays of any size
-answer["flow"], answer["confidence"]
+match = LiteMatcher("pdcnet.tflite").match(source, target)  # RGB arrays of any size
+match.flow, match.confidence
 """
 
+import dataclasses
+import math
 import threading
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.masking import UNKNOWN_LOG_VARIANCE, as_mask, hide, is_masked
+from tfdense.images import Photo
+from tfdense.inference.answers import to_match
+from tfdense.inference.checks import photo_to_match
+from tfdense.inference.match import Match
+from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
+from tfdense.lite_spans import Tiles
+from tfdense.lite_tiles import match_tiles
+from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
+from tfdense.numpy_mixture import NumpyMixture
 from tfdense.pixels import to_bytes
-from tfdense.tflite_files import open_file
-
-_OUTPUTS = {"flow", "confidence", "log_variance", "logits"}
+from tfdense.resampling import resize_image, resize_smooth, sample
+from tfdense.tflite_files import open_file, signature_names
 
 
 class LiteMatcher:
     """Matches pairs of images with a .tflite file that ``tfdense export tflite`` wrote.
 
     Threads may share it; the network runs for one of them at a time. A pickle holds no network,
-    only the file's path.
+    only what it was made from.
 
     Attributes:
         metadata: what the file says of itself: preset, mixture, size, stride, radius, conventions,
             hash of the weights, version.
-        size: the (height, width) that the network sees.
+        sizes: each (height, width) at which the network may see a pair.
+        size: the first of them.
 
     Args:
         path: of the file.
         threads: how many LiteRT may use; None leaves it to LiteRT.
+        accelerator: "cpu"; or "gpu" or "npu" where LiteRT finds one, with the CPU for what that
+            does not take.
+        size: the only one to use of a file that has several. None takes for each pair the one whose
+            ratio of sides is next to the target's, and of such the largest that does not exceed it.
 
     Raises:
-        InputError: if the file is missing or broken, or was not written by tfdense, or by a later
-            version.
+        InputError: if the file is missing, broken or damaged, or was not written by tfdense, or by
+            a later version; if it has no such size, or there is no such accelerator.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int | None = None,
+        accelerator: str = "cpu",
+        size: tuple[int, int] | None = None,
+    ):
         if threads is not None and threads < 1:
             raise InputError(f"Expected at least one thread. Received: {threads}")
-        interpreter, self.metadata, _ = open_file(path, num_threads=threads)
-        self.size = tuple(self.metadata["size"])
-        try:
-            self._runner = interpreter.get_signature_runner("match")
-            inputs = self._runner.get_input_details()
-            fits = {*self._runner.get_output_details()} >= _OUTPUTS and all(
-                tuple(inputs[role]["shape"]) == (1, *self.size, 3) for role in ("source", "target")
+        if accelerator not in ACCELERATORS:
+            raise InputError(
+                f"Expected an accelerator of {', '.join(ACCELERATORS)}. Received: {accelerator!r}"
             )
-        except (ValueError, RuntimeError, KeyError):
-            fits = False
-        if not fits:
-            raise InputError(f"{path} is broken: no signature match that fits its description.")
+        interpreter, self.metadata, _ = open_file(path, num_threads=threads)
+        signatures = signature_names(self.metadata)
+        if size is not None:
+            if tuple(size) not in signatures:
+                raise InputError(
+                    f"Expected a size of {', '.join(map(str, signatures))}, as {path} has. "
+                    f"Received: {size}"
+                )
+            signatures = {tuple(size): signatures[tuple(size)]}
+        self.sizes = tuple(signatures)
+        self.size = self.sizes[0]
         self._lock = threading.Lock()
-        self._origin = Path(path).absolute(), threads
+        self._origin = Path(path).absolute(), threads, accelerator, size
+        try:
+            self._runner = InterpreterRunner(interpreter, signatures)
+        except ValueError as error:
+            raise InputError(f"{path} is broken: {error}.") from None
+        if accelerator != "cpu":
+            self._runner = CompiledRunner(Path(path), signatures, accelerator, threads)
 
     def __reduce__(self):
         return LiteMatcher, self._origin
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes)
+        return f"<LiteMatcher of {self._origin[0]}, {sizes}>"
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the (height, width) at which the network sees a target of this one."""
+
+        def preference(size):
+            stretch = abs(math.log(size[0] * width / (size[1] * height)))
+            area, exceeds = math.prod(size), size[0] > height or size[1] > width
+            return round(stretch, 2), exceeds, area if exceeds else -area
+
+        return min(self.sizes, key=preference)
+
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-        """Matches two images of exactly the file's size.
+        """Matches two images of exactly one of the file's sizes.
 
         Args:
             source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
@@ -76,16 +118,18 @@ class LiteMatcher:
             InputError: if an image has another size or is none.
         """
         images = {"source": _as_bytes(source, "source"), "target": _as_bytes(target, "target")}
+        size = images["target"].shape[:2]
+        expected = size if size in self.sizes else self.size
         for name, image in images.items():
-            if image.shape[:2] != self.size:
+            if image.shape[:2] != expected:
                 raise InputError(
-                    f"Expected a {name} of height and width {self.size}, the size of this file. "
+                    f"Expected a {name} of height and width {expected}, the size of this file. "
                     f"Received: {image.shape[:2]}. `match` takes any size."
                 )
-        # An interpreter holds one pair of inputs.
+        # A network holds one pair of inputs.
         with self._lock:
             try:
-                answer = self._runner(**{name: image[None] for name, image in images.items()})
+                answer = self._runner.run(size, {name: x[None] for name, x in images.items()})
             except (RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise InputError(f"The .tflite file is broken: {reason}") from None
@@ -93,52 +137,68 @@ class LiteMatcher:
 
     def match(
         self,
-        source: np.ndarray,
-        target: np.ndarray,
-        source_mask: np.ndarray | None = None,
-        target_mask: np.ndarray | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Matches two images of any size, by resizing them to the file's size.
+        source,
+        target,
+        radius: float | None = None,
+        both_ways: bool = False,
+        source_mask=None,
+        target_mask=None,
+        tiles: Tiles = None,
+    ) -> Match:
+        """Finds for every pixel of the target its place in the source.
+
+        As `tfdense.inference.matcher.Matcher.match` does with this file, and with the same numbers.
 
         Args:
-            source, target: [height, width, 3], RGB, see `tfdense.pixels.to_bytes`.
-            source_mask, target_mask: which pixels count, [height, width]; what is not 0 does. See
-                `tfdense.masking`.
+            source, target: arrays [height, width, 3], RGB, or [height, width], of any size, see
+                `tfdense.images.load_image`. Other forms need the packages that read them.
+            radius: R of the confidence, in px of the source; None takes one pixel of the source as
+                the network sees it, but at least 1. `Match.radius` says what was taken.
+            both_ways: also matches the source's pixels in the target: `Match.reverse`.
+            source_mask, target_mask: which pixels count, arrays [height, width].
+            tiles: of images larger than what the network sees: how many (rows, columns) of parts
+                the target is cut into, each of which is matched again, after the coarse match, with
+                all the detail that the network can see. True takes as many as show it the target's
+                own pixels. None looks at the whole once. See `tfdense.lite_tiles`.
 
         Returns:
-            As `run`, at the target's size and in px of the source; and "radius" [2], R in x and y
-            of the confidence in px of the source: one pixel of the file's size.
+            The match, at the target's size.
 
         Raises:
-            InputError: if an image is none, or a mask has another size than its image.
+            InputError: if an image is none or too small, a mask has another size than its image,
+                the radius is not positive, or tiles are none.
         """
-        source, target = _as_bytes(source, "source"), _as_bytes(target, "target")
-        if source_mask is not None:
-            source_mask = as_mask(source_mask, source.shape[:2], "mask of the source")
-        if target_mask is not None:
-            target_mask = as_mask(target_mask, target.shape[:2], "mask of the target")
-        source = hide(source, source_mask, "source")
-        target = hide(target, target_mask, "target")
-        images = (np.rint(_resize(image, self.size)) for image in (source, target))
-        answer = self.run(*(image.astype(np.uint8) for image in images))
-        size = target.shape[:2]
-        # Pixels of the source per pixel that the network sees, (x, y).
-        scale = np.float32(source.shape[1::-1]) / np.float32(self.size[::-1])
-        # With half-pixel centres, the flow of a resized but otherwise equal image is not zero.
-        grid = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
-        ratio = np.divide(source.shape[1::-1], target.shape[1::-1])
-        at_rest = (grid + 0.5) * (ratio - 1.0)
-        flow = _resize(answer["flow"], size) * scale + at_rest.astype(np.float32)
-        confidence = _resize(answer["confidence"][..., None], size)[..., 0]
-        log_variance = _resize(answer["log_variance"], size) + np.log(scale).sum()
-        masked = is_masked(flow, source_mask, target_mask)
-        return {
-            "flow": flow,
-            "confidence": np.where(masked, np.float32(0), confidence),
-            "log_variance": np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
-            "logits": _resize(answer["logits"], size),
-            "radius": scale,
-        }
+        if radius is not None and not radius > 0:
+            raise InputError(f"Expected a positive radius. Received: {radius}")
+        source = photo_to_match("source", source, source_mask)
+        target = photo_to_match("target", target, target_mask)
+        match = self._match(source, target, radius, tiles)
+        if not both_ways:
+            return match
+        return dataclasses.replace(match, reverse=self._match(target, source, radius, tiles))
+
+    def _match(self, source: Photo, target: Photo, radius: float | None, tiles: Tiles) -> Match:
+        mixture = self._mixture()
+        size = self.size_for(*target.pixels.shape[:2])
+        shown = tuple(
+            Photo(hide(photo.pixels, photo.mask, role), photo.mask)
+            for role, photo in (("source", source), ("target", target))
+        )
+        outputs = self.run(*(resize_image(photo.pixels, size) for photo in shown))
+        if source.mask is not None or target.mask is not None:
+            outputs = _forget_masked(outputs, *(_shares(photo, size) for photo in shown))
+        if tiles is None:
+            return to_match(outputs, mixture, source, target, radius, resize_smooth)
+        return match_tiles(self.run, outputs, mixture, source, target, shown, radius, tiles)
+
+    def _mixture(self) -> NumpyMixture:
+        try:
+            return NumpyMixture(self.metadata["mixture"]["name"])
+        except (KeyError, TypeError):
+            raise InputError(
+                "Expected a file whose mixture this version knows, for the confidence. "
+                f"Received: {self.metadata.get('mixture')}"
+            ) from None
 
 
 def _as_bytes(image, name: str) -> np.ndarray:
@@ -146,28 +206,25 @@ def _as_bytes(image, name: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise InputError(f"Expected a {name} of shape [height, width, 3]. Received: {image.shape}")
-    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-        raise InputError(
-            f"Expected a {name} of uint8, uint16 or floating values. Received: {image.dtype}"
-        )
     return to_bytes(image, name)
 
 
-def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes [height, width, channels], bilinear; smooths along an axis that shrinks."""
-    height, width, channels = values.shape
-    rows, columns = _weights(height, size[0]), _weights(width, size[1])
-    values = values.astype(np.float32).reshape(height, width * channels)
-    return columns @ (rows @ values).reshape(size[0], width, channels)
+def _shares(photo: Photo, size: tuple[int, int]) -> np.ndarray:
+    """Returns to what share of 255 each pixel that the network sees counts, uint8."""
+    if photo.mask is None:
+        return np.full(size, 255, np.uint8)
+    return resize_image(np.where(photo.mask, np.uint8(255), np.uint8(0))[..., None], size)[..., 0]
 
 
-def _weights(size: int, new_size: int) -> np.ndarray:
-    """Returns the share of each old position in each new one, [new_size, size].
-
-    A triangle around the new position, half-pixel centres, as wide as the coarser of both grids.
-    """
-    scale = size / new_size
-    centre = (np.arange(new_size) + 0.5) * scale - 0.5
-    distance = np.abs(np.arange(size) - centre[:, None]) / max(scale, 1.0)
-    weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+def _forget_masked(
+    outputs: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
+    """As `tfdense.inference.backends.MaskedBackend`: nothing is known of what is masked."""
+    height, width = target.shape
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    places = np.clip(grid + outputs["flow"], 0, [source.shape[1] - 1, source.shape[0] - 1])
+    masked = np.minimum(sample(source, places.astype(np.float32)), target) < 128
+    return {
+        **outputs,
+        "log_variance": np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, outputs["log_variance"]),
+    }

@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ METADATA_NAME = "TFDENSE_METADATA"
 # Of the metadata; is raised when a reader of the one before would misunderstand a file.
 FORMAT = 1
 FILE_IDENTIFIER = b"TFL3"
+SIGNATURE = "match"
+
+# Behind this, eight hexadecimal digits of the description: CRC-32 of the file with zeros there.
+_CHECKSUM, _DIGITS = b'"file_crc32": "', 8
 
 _CUSTOM = "CUSTOM "
 _UNUSED = -1
@@ -87,7 +92,7 @@ def open_file(path: str | Path, **options) -> TFLiteFile:
 
     Raises:
         InputError: if there is no such file, it is broken, was not written by tfdense or by a
-            later version.
+            later version, or a bit of it has changed since.
     """
     path = Path(path)
     shown = printable(str(path))
@@ -99,6 +104,12 @@ def open_file(path: str | Path, **options) -> TFLiteFile:
         if file.read(8)[4:] != FILE_IDENTIFIER:
             raise InputError(f"{shown} is not a .tflite file.")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # Before anything is built on it.
+    if (stated := _stated_checksum(content)) not in (None, checksum(content)):
+        raise InputError(
+            f"{shown} is damaged or cut short: its checksum is not {stated}, as it says. Copy or "
+            "export it again."
+        )
     try:
         # LiteRT checks the whole structure, so that what reads it afterwards need not.
         interpreter = Interpreter(model_path=os.fsencode(path), **options)
@@ -117,6 +128,9 @@ def open_file(path: str | Path, **options) -> TFLiteFile:
                 f"Received: {metadata['format']}"
             )
         check_description(metadata, "size")
+        # Files of before had neither.
+        if stated is None and "sizes" in metadata:
+            raise ValueError("it has no checksum")
     except InputError:
         raise
     except (ValueError, AttributeError, TypeError, struct.error) as error:
@@ -138,19 +152,61 @@ def read_metadata(content) -> dict | None:
     return None
 
 
-def read_operations(content) -> list[Operation]:
+def seal(content: bytes) -> bytes:
+    """Writes its checksum into a file whose description has eight digits as "file_crc32"."""
+    place = content.rfind(_CHECKSUM) + len(_CHECKSUM)
+    return content[:place] + checksum(content).encode() + content[place + _DIGITS :]
+
+
+def checksum(content) -> str:
+    """Returns the CRC-32 of a file, with zeros in the place of what it says of that.
+
+    Args:
+        content: of the file, as bytes or a buffer.
+    """
+    place = content.rfind(_CHECKSUM) + len(_CHECKSUM)
+    with memoryview(content) as view:
+        before = zlib.crc32(b"0" * _DIGITS, zlib.crc32(view[:place]))
+        return f"{zlib.crc32(view[place + _DIGITS :], before):0{_DIGITS}x}"
+
+
+def _stated_checksum(content) -> str | None:
+    place = content.rfind(_CHECKSUM)
+    if place < 0:
+        return None
+    place += len(_CHECKSUM)
+    digits = content[place : place + _DIGITS]
+    return digits.decode("ascii", "replace")
+
+
+def signature_names(metadata: dict) -> dict[tuple[int, int], str]:
+    """Returns the name of the signature for each (height, width) of a file.
+
+    Args:
+        metadata: of the file.
+    """
+    sizes = [tuple(size) for size in metadata.get("sizes", [metadata["size"]])]
+    if len(sizes) == 1:
+        return {sizes[0]: SIGNATURE}
+    return {size: f"{SIGNATURE}_{size[0]}x{size[1]}" for size in sizes}
+
+
+def read_operations(content, graph: int | None = None) -> list[Operation]:
     """Lists the operations of a .tflite file, in order.
 
     Args:
         content: of the file, as bytes or a buffer.
+        graph: the number of the only graph to read, which each of several sizes has; None reads
+            all.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     names = [_operation_name(code) for code in model.operatorCodes]
     types = _names_by_code(schema.TensorType)
     found = []
-    for graph in model.subgraphs:
-        tensors = [_tensor(model, types, tensor) for tensor in graph.tensors]
-        for operator in graph.operators:
+    graphs = model.subgraphs if graph is None else [model.subgraphs[graph]]
+    for each in graphs:
+        tensors = [_tensor(model, types, tensor) for tensor in each.tensors]
+        for operator in each.operators:
             inputs, outputs = (
                 tuple(tensors[i] for i in indices if i != _UNUSED)
                 for indices in (operator.inputs, operator.outputs)

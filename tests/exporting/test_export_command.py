@@ -31,7 +31,11 @@ def test_tflite(other_network, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert f"{path}: 0.0" in printed and "CONV_2D 2" in printed
     assert "bound: flow 0.001 px, confidence 0.001: kept" in printed and "of float32" in printed
-    assert LiteMatcher(path).size == (32, 40)
+    assert LiteMatcher(path).sizes == ((32, 40),)
+    assert cli.main([*command[:5], "--size", "32x40", "24x24"]) == 0
+    assert LiteMatcher(path).sizes == ((32, 40), (24, 24))
+    assert cli.main([*command[:5], "--size", "32", "40", "24"]) == 2
+    assert "Expected two numbers such as 256x64. Received: 32" in capsys.readouterr().err
 
     swap_the_images(monkeypatch, tflite, "match_fixed")
     assert cli.main([*command, "--precision", "float16"]) == 1

@@ -23,7 +23,7 @@ def report(tmp_path, changed, expected):
         tmp_path,
         tmp_path,
         [(lambda source, target: changed, lambda source, target: expected)],
-        SIZE,
+        [SIZE],
     )
 
 

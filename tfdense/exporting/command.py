@@ -27,21 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the model's numbered versions, to which this adds the next",
     )
-    for command, size in ((tflite, (256, 256)), (onnx, (480, 640))):
+    for command, size in ((tflite, "256x256"), (onnx, "480x640")):
         command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
+        several = "; of several, the file has a signature for each" if command is tflite else ""
         command.add_argument(
             "--size",
-            type=int,
-            nargs=2,
-            default=size,
-            metavar=("HEIGHT", "WIDTH"),
-            help=f"of the images, to which the file is bound ({size[0]} {size[1]})",
+            nargs="+",
+            default=[size],
+            metavar="HEIGHTxWIDTH",
+            help=f"of the images, to which the file is bound ({size}){several}",
         )
     tflite.add_argument(
         "--precision",
-        choices=("float32", "float16"),
+        choices=("float32", "float16", "int8"),
         default="float32",
-        help="of the weights (%(default)s); float16 halves the file",
+        help="of the weights (%(default)s), with which it computes in float32; float16 makes the "
+        "file much smaller, int8 still more, but may lose a percent of the matches",
     )
     _add_bundle_arguments(
         formats.add_parser("stablehlo", help="a bundle that trains with NumPy and JAX alone")
@@ -98,12 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.format == "saved-model":
             report = exporting.export_saved_model(arguments.network, arguments.output)
         elif arguments.format == "onnx":
-            size = tuple(arguments.size)
-            report = exporting.export_onnx(arguments.network, arguments.output, size)
+            if len(sizes := _sizes(arguments.size)) > 1:
+                raise InputError(f"Expected one size. Received: {' '.join(arguments.size)}")
+            report = exporting.export_onnx(arguments.network, arguments.output, sizes[0])
         else:
-            size = tuple(arguments.size)
             report = exporting.export_tflite(
-                arguments.network, arguments.output, size, arguments.precision
+                arguments.network, arguments.output, _sizes(arguments.size), arguments.precision
             )
     except exporting.VerificationError as error:
         print(error, file=sys.stderr)
@@ -139,6 +140,13 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
     print(f"Where JAX is installed: python {folder}/train.py --minutes 10")
     return 0
+
+
+def _sizes(words: list[str]) -> list[tuple[int, int]]:
+    """Reads sizes such as 256x256; also one as two words, HEIGHT WIDTH."""
+    if len(words) == 2 and all(word.isdecimal() for word in words):
+        words = ["x".join(words)]
+    return [two_numbers(word) for word in words]
 
 
 def two_numbers(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import OpResolverType
 from tfdense.errors import printable
 from tfdense.exporting.cost import arena_size, count_flops, count_parameters
 from tfdense.exporting.gpu_delegate import Left, left_to_cpu
-from tfdense.tflite_files import count_operations, open_file, read_operations
+from tfdense.tflite_files import count_operations, open_file, read_operations, signature_names
 
 _STATED = ("preset", "version", "weights_sha256", "licence", "precision", "radius")
 
@@ -26,7 +26,7 @@ class FileInfo:
         path: of the file.
         size: in bytes.
         metadata: what the exporter wrote, see `tfdense.exporting.metadata`.
-        operations: the number of each, by name.
+        operations: the number of each, by name. As all below, at the first of its sizes.
         flops: of convolutions and matrix products, for one pair of images.
         parameters: the values in kernels and biases.
         arena: what LiteRT computes in without a delegate, in bytes.
@@ -47,17 +47,19 @@ class FileInfo:
         counts = ", ".join(f"{name} {count}" for name, count in self.operations.items())
         total = sum(self.operations.values())
         left = sum(each.count for each in self.left)
+        sizes = list(signature_names(self.metadata))
+        of_first = "{}x{}".format(*sizes[0]) if len(sizes) > 1 else "that size"
         rows = [
             ("network", f"{stated['preset']}, exported by tfdense {stated['version']}"),
             ("weights", f"SHA-256 {stated['weights_sha256']}"),
             ("licence", f"{stated['licence']} (of the weights)"),
             ("precision", f"{stated['precision']} (of the weights)"),
-            ("size", "{}x{} px, height x width".format(*self.metadata["size"])),
-            ("R", f"{stated['radius']} px of the confidence, at that size"),
+            ("size", f"{', '.join(f'{h}x{w}' for h, w in sizes)} px, height x width"),
+            ("R", f"{stated['radius']} px of the confidence, at {of_first}"),
             *self.metadata.get("conventions", {}).items(),
             ("parameters", f"{self.parameters / 1e6:.2f} million in kernels and biases"),
             ("FLOPs", f"{self.flops / 1e9:.2f} billion a pair in convolutions and matrix products"),
-            ("arena", f"{self.arena / 1e6:.1f} MB without a delegate"),
+            ("arena", f"{self.arena / 1e6:.1f} MB without a delegate, at {of_first}"),
             ("operations", f"{total}: {counts}"),
             ("GPU", f"{total - left} operations suit a delegate, {left} do not"),
             *(("", f"{each.count} {each.name}: {each.reason}") for each in self.left),
@@ -78,7 +80,8 @@ def read_info(path: str | Path) -> FileInfo:
         # A delegate computes in memory of its own, whose size it does not tell.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
-    operations = read_operations(file.content)
+    # Of several sizes, that of the first; the others are the same network.
+    operations = read_operations(file.content, graph=0)
     return FileInfo(
         path=path,
         size=len(file.content),

@@ -60,7 +60,7 @@ def export_onnx(
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         runs = [(run, keras_run(model)) for run in _runs(content)]
-        return verify(path, temporary, runs, size, operations=_count(program))
+        return verify(path, temporary, runs, [size], operations=_count(program))
 
 
 def convert(function, shape: list[int | None]):

@@ -74,7 +74,7 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         _write_extra_assets(temporary, folder.resolve().name, model, description)
         loaded = SavedModel(temporary)
         runs = [functools.partial(_run, loaded, name) for name in ("match", "match_encoded")]
-        report = verify(folder, temporary, [(run, keras_run(model)) for run in runs], size)
+        report = verify(folder, temporary, [(run, keras_run(model)) for run in runs], [size])
         _check_points(loaded, *read_pair(size))
     return dataclasses.replace(report, path=version.path)
 

@@ -2,14 +2,23 @@
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfdense.errors import InputError
-from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, round_kernels
+from tfdense.exporting.flatbuffer import (
+    add_metadata,
+    halve_kernels,
+    merge,
+    quantize_kernels,
+    round_kernels,
+    round_kernels_to_bytes,
+)
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
@@ -17,16 +26,21 @@ from tfdense.files import check_outputs, replacing, reporting
 from tfdense.lite import LiteMatcher
 from tfdense.models import load
 from tfdense.models.presets import licence_of, run_files
-from tfdense.tflite_files import count_operations, foreign_operations, read_operations
+from tfdense.tflite_files import (
+    SIGNATURE,
+    count_operations,
+    foreign_operations,
+    read_operations,
+    signature_names,
+)
 
-SIGNATURE = "match"
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "int8")
 
 
 def export_tflite(
     name: str | Path,
     path: str | Path,
-    size: tuple[int, int] = (256, 256),
+    size: tuple[int, int] | Sequence[tuple[int, int]] = (256, 256),
     precision: str = "float32",
 ) -> ExportReport:
     """Writes a network as a .tflite file of operations that are built into LiteRT.
@@ -38,8 +52,11 @@ def export_tflite(
     Args:
         name: what `tfdense.models.load` takes.
         path: of the file.
-        size: (height, width), which the file is bound to.
-        precision: "float32", or "float16" for a file of half the size, see `halve_kernels`.
+        size: (height, width), which the file is bound to; or several, of each of which it then has
+            a signature such as `match_384x512`, with the weights in common; `match` is the first.
+        precision: of the kernels; "float32", "float16" for a file of half the size, see
+            `halve_kernels`, or "int8" for one of a third, see `quantize_kernels`. All are computed
+            with in float32.
 
     Returns:
         What was written, after running it in LiteRT and comparing it with Keras.
@@ -55,19 +72,37 @@ def export_tflite(
     path = Path(path)
     check_outputs([path], run_files(name))
     model, config = load(name)
-    check_size(model, size)
-    spec = tf.TensorSpec([1, *size, 3], tf.uint8)
-    function = functools.partial(match_fixed, model)
-    content = convert(function, {"source": spec, "target": spec})
-    description = {**describe(model, config, size, licence_of(name)), "precision": precision}
-    content = add_metadata(content, description)
+    sizes = _check_sizes(model, size)
+    description = {
+        **describe(model, config, sizes[0], licence_of(name)),
+        "sizes": sizes,
+        "precision": precision,
+    }
+    plain = _convert_sizes(model, sizes, list(signature_names(description).values()))
+    content = add_metadata(plain, description)
     chain = [(_run(content), keras_run(model))]
-    if precision == "float16":
-        rounded, content = round_kernels(content), halve_kernels(content)
+    if precision != "float32":
+        changes = (round_kernels, halve_kernels)
+        if precision == "int8":
+            changes = (round_kernels_to_bytes, quantize_kernels)
+        rounded, content = (add_metadata(change(plain), description) for change in changes)
         chain.append((_run(content), _run(rounded)))
+    operations = count_operations(read_operations(content, graph=0))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        return verify(path, temporary, chain, size, precision, _count(content))
+        return verify(path, temporary, chain, sizes, precision, operations)
+
+
+def _convert_sizes(
+    model: keras.Model, sizes: Sequence[tuple[int, int]], names: Sequence[str]
+) -> bytes:
+    """Converts a network for each size, into one file with signatures of these names."""
+    contents = []
+    for size in sizes:
+        spec = tf.TensorSpec([1, *size, 3], tf.uint8)
+        function = functools.partial(match_fixed, model)
+        contents.append(convert(function, {"source": spec, "target": spec}))
+    return merge(contents, names) if len(contents) > 1 else contents[0]
 
 
 def convert(
@@ -99,13 +134,9 @@ def convert(
             content = converter.convert()
         except ConverterError as error:
             raise InputError(f"LiteRT cannot run this network: {error}") from None
-    if foreign := list(foreign_operations(_count(content))):
+    if foreign := list(foreign_operations(count_operations(read_operations(content)))):
         raise InputError(f"These operations are not built into LiteRT: {', '.join(foreign)}")
     return content
-
-
-def _count(content: bytes) -> dict[str, int]:
-    return count_operations(read_operations(content))
 
 
 def _run(content: bytes) -> Run:
@@ -114,3 +145,17 @@ def _run(content: bytes) -> Run:
         path = Path(folder, "model.tflite")
         path.write_bytes(content)
         return LiteMatcher(path).run
+
+
+def _check_sizes(model: keras.Model, size) -> list[tuple[int, int]]:
+    """Returns the sizes asked for, one or several.
+
+    Raises:
+        InputError: if the network does not take one, or one is there twice.
+    """
+    sizes = [tuple(each) for each in (size if np.ndim(size) == 2 else [size])]
+    for each in sizes:
+        check_size(model, each)
+    if len({*sizes}) < len(sizes):
+        raise InputError(f"Expected each size once. Received: {', '.join(map(str, sizes))}")
+    return sizes

@@ -3,12 +3,13 @@
 import numpy as np
 
 from tfdense.images import Photo
+from tfdense.inference.answers import to_match
 from tfdense.inference.backends import Backend, MaskedBackend
 from tfdense.inference.filling import fill_uncertain
 from tfdense.inference.match import Match
 from tfdense.inference.refinement import Outputs
-from tfdense.inference.resizing import rescale_flow, resize_smooth
-from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide, is_masked
+from tfdense.inference.resizing import resize_smooth
+from tfdense.masking import hide
 
 
 def seen(backend: Backend, source: Photo, target: Photo) -> tuple[Backend, np.ndarray, np.ndarray]:
@@ -49,28 +50,4 @@ def answer(
     """
     if fill:
         outputs = fill_uncertain(backend, outputs, hide(target.pixels, target.mask, "target"))
-    working = outputs["flow"].shape[1::-1]
-    # Pixels of the source per working pixel, (x, y).
-    scale = np.array(source.pixels.shape[1::-1]) / working
-    geometric_mean = float(np.sqrt(scale.prod()))
-    if radius is None:
-        radius = max(1.0, geometric_mean)
-    flow = rescale_flow(outputs["flow"], source.pixels.shape, target.pixels.shape)
-    log_variance = resize_smooth(outputs["log_variance"], target.pixels.shape)
-    logits = resize_smooth(outputs["logits"], target.pixels.shape)
-    confidence = backend.mixture.confidence(
-        log_variance, logits, (radius / scale[0], radius / scale[1])
-    )
-    log_variance += np.float32(2 * np.log(geometric_mean))
-    masked = is_masked(flow, source.mask, target.mask)
-    return Match(
-        flow=flow,
-        confidence=np.where(masked, np.float32(0), confidence),
-        log_variance=np.where(masked[..., None], UNKNOWN_LOG_VARIANCE, log_variance),
-        logits=logits,
-        radius=radius,
-        source=source.pixels,
-        target=target.pixels,
-        source_mask=source.mask,
-        target_mask=target.mask,
-    )
+    return to_match(outputs, backend.mixture, source, target, radius, resize_smooth)

@@ -224,7 +224,7 @@ def described(description: dict, max_side: int) -> tuple[Mixture, TargetSize]:
 
 
 class LiteBackend:
-    """A .tflite file that `tfdense.exporting` wrote. It has one size."""
+    """A .tflite file that `tfdense.exporting` wrote. It has sizes of its own."""
 
     def __init__(self, path: Path):
         from tfdense.lite import LiteMatcher
@@ -234,8 +234,7 @@ class LiteBackend:
             self.mixture = _mixture(self._matcher.metadata)
         except ValueError as error:
             raise InputError(f"{path} is broken: {error}") from None
-        size = self._matcher.size
-        self.working_size = lambda height, width: size
+        self.working_size = self._matcher.size_for
 
     def run(self, source, target):
         return self._matcher.run(source, target)

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from tfdense.optional import needed_for
 
 
 class KeypointMatches(NamedTuple):
@@ -62,6 +63,8 @@ def _nearest(places: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     if not len(places) or not len(points):
         return np.zeros(len(places), int), np.full(len(places), np.inf, np.float32)
+    with needed_for("Matching key points"):
+        import cv2
     away, nearest = cv2.batchDistance(
         np.float32(places), np.float32(points), cv2.CV_32F, normType=cv2.NORM_L2, K=1
     )

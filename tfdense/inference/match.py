@@ -1,21 +1,24 @@
 """What matching two images gives: a flow, how far to trust it, and what both are good for."""
 
+from __future__ import annotations
+
 import dataclasses
 import numbers
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.inference.checks import camera_matrix, key_points, lens_distortion
 from tfdense.inference.keypoints import KeypointMatches, match_keypoints
-from tfdense.inference.saving import save_match
 from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
-from tfdense.inference.two_view import Homography, Matches, Pose, fit_homography, fit_pose
+from tfdense.inference.two_view_types import Homography, Matches, Pose
 from tfdense.masking import is_masked
+from tfdense.optional import needed_for
+from tfdense.resampling import sample
 
 if TYPE_CHECKING:
     from tfdense.inference.uncalibrated import SelfCalibration
@@ -36,7 +39,8 @@ class Match:
             source's own pixels, also if the images differ in size.
         confidence: P_R, the probability that the true place lies within `radius` px of the
             estimated one in x and in y, float32 [height, width].
-        log_variance: of the mixture's components, float32 [height, width, components], in log px².
+        log_variance: of the mixture's components, float32 [height, width, components], in log px²;
+            of a match in tiles float16, as its logits.
             Where the source's sides are scaled differently for the network, it is that of the
             geometric mean of both axes.
         logits: of the components' weights, float32 [height, width, components].
@@ -54,15 +58,19 @@ class Match:
     radius: float
     source: np.ndarray
     target: np.ndarray
-    reverse: "Match | None" = None
+    reverse: Match | None = None
     source_mask: np.ndarray | None = None
     target_mask: np.ndarray | None = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Returns an attribute as what a dictionary would hold: ``match["flow"]``."""
+        return getattr(self, name)
 
     @property
     def variance(self) -> np.ndarray:
         """The mixture's variance of one coordinate, in px², float32 [height, width]."""
         weights = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
-        variances = np.exp(self.log_variance)
+        variances = np.exp(self.log_variance, dtype=np.float32)
         return (weights * variances).sum(axis=-1) / weights.sum(axis=-1)
 
     def positions(self) -> np.ndarray:
@@ -82,7 +90,7 @@ class Match:
             InputError: if there is no match of the other direction.
         """
         positions = self.positions()
-        returned = cv2.remap(self._reverse().positions(), positions, None, cv2.INTER_LINEAR)
+        returned = _remap(self._reverse().positions(), positions)
         error = np.linalg.norm(returned - _pixels(self.target), axis=-1)
         return np.where(_is_inside(positions, self.source), error, np.float32(np.inf))
 
@@ -96,7 +104,7 @@ class Match:
         source = self.source
         if self.source_mask is not None:
             source = np.where(self.source_mask[..., None], source, np.uint8(0))
-        warped = cv2.remap(source, self.positions(), None, cv2.INTER_LINEAR)
+        warped = _remap(source, self.positions())
         if self.target_mask is not None:
             warped[~self.target_mask] = 0
         return warped
@@ -216,7 +224,8 @@ class Match:
         """
         # The places in the target are exact, those in the source were found: errors are there.
         matches = self._spread_matches(threshold).swap()
-        homography = fit_homography(matches, self._distance(distance, self.radius))
+        distance = self._distance(distance, self.radius)
+        homography = _two_view("A homography").fit_homography(matches, distance)
         return None if homography is None else homography.swap()
 
     def pose(
@@ -256,11 +265,12 @@ class Match:
             lens_distortion("distortion_target", distortion_target),
         )
         distance = self._distance(distance, self.radius)
-        return fit_pose(self._spread_matches(threshold), *cameras, distance, distortions)
+        matches = self._spread_matches(threshold)
+        return _two_view("A pose").fit_pose(matches, *cameras, distance, distortions)
 
     def self_calibrate(
         self, threshold: float = DEFAULT_THRESHOLD, distance: float | None = None
-    ) -> "SelfCalibration | None":
+    ) -> SelfCalibration | None:
         """Finds how the camera moved between the images, and its focal length.
 
         Both images must be by one camera with square pixels, hardly any distortion and its
@@ -277,7 +287,8 @@ class Match:
         Raises:
             InputError: if the distance is not positive.
         """
-        from tfdense.inference.uncalibrated import fit_shared_focal
+        with needed_for("A pose"):
+            from tfdense.inference.uncalibrated import fit_shared_focal
 
         sizes = tuple(image.shape[1::-1] for image in (self.source, self.target))
         distance = self._distance(distance, self.radius)
@@ -297,7 +308,7 @@ class Match:
         back = self._reverse().positions()[rows, columns]
         return (np.rint(back) == pixels[:, ::-1]).all(axis=-1)
 
-    def _reverse(self) -> "Match":
+    def _reverse(self) -> Match:
         if self.reverse is None:
             raise InputError("Expected a match made with both_ways=True. Received: one way only.")
         return self.reverse
@@ -353,7 +364,27 @@ class Match:
             InputError: if the check needs the match of the other direction and there is none, or
                 there is no such form.
         """
+        with needed_for("Drawing pictures"):
+            from tfdense.inference.saving import save_match
         return save_match(self, folder, threshold, cycle, formats, names)
+
+
+# What follows imports OpenCV where it is used, since devices may lack it.
+
+
+def _two_view(use: str) -> ModuleType:
+    with needed_for(use):
+        from tfdense.inference import two_view
+    return two_view
+
+
+def _remap(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Samples an image at places (x, y), the faster way if there is OpenCV."""
+    try:
+        import cv2
+    except ModuleNotFoundError:
+        return sample(image, places)
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR)
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

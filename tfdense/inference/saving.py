@@ -9,7 +9,7 @@ import numpy as np
 from tfdense import formats, visualize
 from tfdense.files import replacing, replacing_in
 from tfdense.images import encode_image
-from tfdense.inference.two_view import Matches
+from tfdense.inference.two_view_types import Matches
 
 _ARRAYS = ("npz", "flo")
 _PICTURES = ("warp.png", "flow.png", "confidence.png", "matches.png", "overview.png")
