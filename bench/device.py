@@ -20,8 +20,8 @@ from bench.device_runtimes import RUNTIMES
 from bench.timing import in_turns
 from tfdense.errors import InputError
 from tfdense.evaluation import metrics
+from tfdense.evaluation.datasets import find_pairs
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.evaluation.readers import find_pairs
 from tfdense.exporting.info import FileInfo, read_info
 from tfdense.inference.matcher import Matcher
 from tfdense.lite import LiteMatcher

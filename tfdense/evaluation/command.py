@@ -14,9 +14,9 @@ from tfdense import standard_streams
 from tfdense.errors import InputError, OutputError
 from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.contact_sheet import ContactSheet
+from tfdense.evaluation.datasets import DATASETS, find_pairs
 from tfdense.evaluation.measuring import Matches, Measurement, measure
 from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
-from tfdense.evaluation.readers import DATASETS, find_pairs
 from tfdense.evaluation.summary import summarize
 from tfdense.evaluation.tables import NETWORK, text_table, usage
 from tfdense.files import check_outputs, write_text

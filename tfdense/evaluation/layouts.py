@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.evaluation.pairs import UnreadPair
-from tfdense.evaluation.readers import DATASETS, find_pairs
+from tfdense.evaluation.readers import STORED, find
 from tfdense.evaluation.readers.folders import any_case
 
 # By group of the configuration, the layouts that are looked for, and where a layout shares its
@@ -58,7 +58,7 @@ def find_truth(group: str, folder: str | Path, layout: str = "auto") -> list[Unr
     names = (
         [n for n in known if _is_arranged(folder, n, known[n])] if layout == "auto" else [layout]
     )
-    pairs = [pair for name in names for pair in find_pairs(name, folder)]
+    pairs = [pair for name in names for pair in find(STORED, name, folder)]
     if not pairs:
         raise _unexpected(folder, known if layout == "auto" else names)
     return pairs
@@ -79,7 +79,7 @@ def group_of(folder: Path) -> str:
 
 
 def _is_arranged(folder: Path, name: str, more: str) -> bool:
-    patterns = [DATASETS[name].marker, more]
+    patterns = [STORED[name].marker, more]
     return all(any(folder.glob(any_case(p))) for p in patterns if p)
 
 
@@ -90,7 +90,7 @@ def _unexpected(folder: Path, names: Iterable[str]) -> InputError:
     if len(names) > 3:
         expected = f"one of {', '.join(names)} (arranged as `tfdense evaluate -h` says)"
     else:
-        expected = "; or ".join(f"{name}: {DATASETS[name].layout}" for name in names)
+        expected = "; or ".join(f"{name}: {STORED[name].layout}" for name in names)
     return InputError(
         f"No pairs with ground truth in {folder}. Expected {expected}. "
         f"Received: {shown or 'nothing'}."

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import find_pairs, read_pairs
+from tfdense.evaluation.datasets import find_pairs, read_pairs
 from tfdense.flow_files import write_flow
 
 HEIGHT, WIDTH = 18, 24

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
+from tfdense.evaluation.datasets import read_pairs
 from tfdense.evaluation.layouts import LAYOUTS, find_truth, group_of
-from tfdense.evaluation.readers import read_pairs
 from tfdense.flow_files import write_flow
 from tfdense.images import write_image
 

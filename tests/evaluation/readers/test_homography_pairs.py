@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import find_pairs, read_pairs
+from tfdense.evaluation.datasets import find_pairs, read_pairs
 from tfdense.images import read_image, write_image
 
 

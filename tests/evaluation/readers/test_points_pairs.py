@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import find_pairs, read_pairs
+from tfdense.evaluation.datasets import find_pairs, read_pairs
 
 HEADER = "scene,source_image,target_image,XA,YA,XB,YB\n"
 # The protocol's own sizes, so that nothing is scaled but where a test wants it.

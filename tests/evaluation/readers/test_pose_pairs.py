@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import read_pairs
+from tfdense.evaluation.datasets import read_pairs
 from tfdense.images import write_image
 
 INTRINSIC = np.array([[50.0, 0, 12], [0, 55, 9], [0, 0, 1]])

@@ -3,7 +3,7 @@
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import DATASETS, read_pairs
+from tfdense.evaluation.datasets import DATASETS, read_pairs
 
 
 def test_unknown_data_set(tmp_path):

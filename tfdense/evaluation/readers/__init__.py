@@ -5,12 +5,12 @@ the image at whose pixels the ground truth is given. Suffixes of files may be in
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from tfdense.errors import InputError
-from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
+from tfdense.evaluation.pairs import UnreadPair
 from tfdense.evaluation.readers.flow import (
     kitti_pairs,
     middlebury_flow_pairs,
@@ -29,7 +29,6 @@ from tfdense.evaluation.readers.frames import (
     viper_pairs,
 )
 from tfdense.evaluation.readers.homography import hpatches_pairs, stored_homography_pairs
-from tfdense.evaluation.readers.photos import synthetic_pairs, unrelated_pairs
 from tfdense.evaluation.readers.points import stored_points_pairs, table_pairs
 from tfdense.evaluation.readers.pose import camera_pairs, listed_pairs
 from tfdense.evaluation.readers.stereo import middlebury_2014_pairs, middlebury_stereo_pairs
@@ -53,11 +52,12 @@ class Dataset:
     any_photo: bool = False
 
 
-def find_pairs(name: str, folder: str | Path) -> Iterator[UnreadPair]:
+def find(datasets: Mapping[str, Dataset], name: str, folder: str | Path) -> Iterator[UnreadPair]:
     """Checks the folder of a data set and lists its pairs.
 
     Args:
-        name: a key of `DATASETS`.
+        datasets: by name.
+        name: one of theirs.
         folder: where the data set is.
 
     Returns:
@@ -67,9 +67,9 @@ def find_pairs(name: str, folder: str | Path) -> Iterator[UnreadPair]:
         InputError: if there is no such data set, the folder has another layout, or, while
             iterating, the list of the pairs is broken.
     """
-    if name not in DATASETS:
-        raise InputError(f"There is no data set {name!r}. Expected one of {', '.join(DATASETS)}.")
-    dataset, folder = DATASETS[name], Path(folder)
+    if name not in datasets:
+        raise InputError(f"There is no data set {name!r}. Expected one of {', '.join(datasets)}.")
+    dataset, folder = datasets[name], Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Expected {dataset.layout}.")
     if not any(folder.glob(any_case(dataset.marker))):
@@ -79,20 +79,10 @@ def find_pairs(name: str, folder: str | Path) -> Iterator[UnreadPair]:
     return dataset.read(folder)
 
 
-def read_pairs(name: str, folder: str | Path) -> Iterator[EvaluationPair]:
-    """Reads the pairs that `find_pairs` lists, up to the first that is broken.
-
-    Raises:
-        InputError: as `find_pairs`; while iterating, if a file is missing or broken.
-    """
-    pairs = (pair.read() for pair in find_pairs(name, folder))
-    return (pair for pair in pairs if pair is not None)
-
-
 _IMAGES = "PAIR/source.jpg, target.jpg (or .png)"
 _ROWS = "rows name two images, relative to this folder or to one in it, and"
 
-DATASETS = {
+STORED = {
     "homography": Dataset(
         stored_homography_pairs,
         "*/H_target_to_source.txt",
@@ -221,8 +211,4 @@ DATASETS = {
             ("scannet", "scannet_test_pairs_with_gt.txt"),
         )
     },
-    "synthetic": Dataset(synthetic_pairs, "**/*", "any folder of photos", any_photo=True),
-    "unrelated": Dataset(
-        unrelated_pairs, "**/*", "any folder of photos that show different things", any_photo=True
-    ),
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.evaluation.readers import read_pairs
+from tfdense.evaluation.datasets import read_pairs
 from tfdense.images import write_image
 
 
@@ -15,7 +15,7 @@ def photos(folder, count):
 
 
 def test_synthetic_pairs_are_warps_with_their_flow(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfdense.evaluation.readers.photos._LARGEST_COUNT", 2)
+    monkeypatch.setattr("tfdense.evaluation.photo_pairs._LARGEST_COUNT", 2)
     x, y = np.meshgrid(np.arange(300), np.arange(280))
     smooth = np.stack([127 + 100 * np.sin(x / 40), 127 + 100 * np.cos(y / 40), x / 2], axis=-1)
     write_image(tmp_path / "photo.png", smooth.astype(np.uint8))
