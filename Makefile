@@ -70,6 +70,28 @@ test-web: web-files
 	$(BIN)/pip install --quiet --editable '.[web]'
 	$(BIN)/pytest -m browser tests/web
 
+# The site, in site/. It reads the code without running it, so that it needs none of its packages.
+.PHONY: docs
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "See site/index.html"
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print(*project['optional-dependencies']['docs'], sep='\n')" > .venv-docs/needs.txt
+	.venv-docs/bin/pip install --quiet --requirement .venv-docs/needs.txt
+	touch $@
+
+# What is installed from a wheel, in an environment without anything else.
+.PHONY: test-wheel
+test-wheel:
+	rm -rf build dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-wheel/bin/pip install --quiet dist/tfdense-*.whl
+	.venv-wheel/bin/python -I tests/wheel_check.py dist/tfdense-*.whl
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

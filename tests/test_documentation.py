@@ -28,6 +28,7 @@ import torch_writer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+import tfdense
 from tfdense import cli, converting
 from tfdense.config import ModelConfig, load_config
 from tfdense.images import read_image, write_image
@@ -50,7 +51,8 @@ _CHECKOUT = (
     "web",
 )
 # Pages whose blocks are run, and further ones of which only links and names are checked.
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+_FRONT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+_PAGES = [*(_ROOT / name for name in _FRONT), *sorted((_ROOT / "docs").rglob("*.md"))]
 _FURTHER = sorted(path for name in _CHECKOUT for path in (_ROOT / name).rglob("README.md"))
 
 
@@ -75,7 +77,7 @@ _SMALL = (
     "--set data.objects.probability=0 --set data.photometry.probability=0"
 )
 _WAYS = (
-    Way(r"make [\w-]+", checked_only="makes an environment of its own"),
+    Way(r"make [\w -]+", checked_only="makes an environment of its own"),
     Way(r"make web WEB_MODELS=.*", checked_only="serves until it is interrupted"),
     Way(r"pip install \.\S*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
@@ -375,6 +377,18 @@ def _exists(words: list[str]) -> bool:
     extras = re.fullmatch(r"\.(?:\[(.+)\])?", words[2])[1]
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return {*(extras or "").split(",")} <= {"", *project["optional-dependencies"]}
+
+
+def test_reference_has_all_that_is_public():
+    pages = "".join(page.read_text("utf-8") for page in (_ROOT / "docs" / "api").glob("*.md"))
+    names = re.findall(r"^::: (tfdense\.(?:layers|ops)\.\S+)", pages, re.M)
+    described = [pkgutil.resolve_name(name) for name in names]
+    public = [
+        getattr(part, name) for part in (tfdense.layers, tfdense.ops) for name in part.__all__
+    ]
+    assert public
+    for one in public:
+        assert any(one is other for other in described), one
 
 
 def _code_spans(page: Path) -> list[str]:
