@@ -19,13 +19,19 @@ OBJECTS = {
     "tfdense.layers.full_resolution": ("FullResolution", "_Head"),
     "tfdense.layers.gocor": ("GlobalGOCor", "LocalGOCor"),
     "tfdense.layers.heads": ("MixtureHead",),
-    "tfdense.layers.matching": ("GlobalMatching", "UnitMeanSquare", "WarpedCorrelation"),
+    "tfdense.layers.matching": (
+        "GlobalMatching",
+        "JoinedDescriptors",
+        "UnitMeanSquare",
+        "WarpedCorrelation",
+    ),
     "tfdense.layers.operations": (
         "AllPairsCorrelation",
         "ForwardBackwardError",
         "LocalCorrelation",
         "Warp",
     ),
+    "tfdense.layers.place_descriptors": ("EnlargeTo", "NormalisedGrey"),
     "tfdense.layers.pwc": ("ContextNetwork", "DenseDecoder", "FeaturePyramid"),
     "tfdense.layers.uncertainty": (
         "CorrelationUncertainty",

@@ -63,6 +63,19 @@ def test_the_backbone_trains_unless_it_is_frozen(model):
     )
 
 
+def test_place_descriptors_are_matched_and_never_trained(texture):
+    model = build(ModelConfig(preset="pdcnet-lite", options={"place_descriptors": True}))
+    assert not any("place_descriptors" in variable.path for variable in model.trainable_variables)
+    assert any("join" in variable.path for variable in model.trainable_variables)
+    image = texture(64, 96)[None]
+    matching = model({"source": image, "target": image})["matching"].numpy().reshape(24, 24)
+    assert (matching.argmax(-1) == np.arange(24)).all(), "each cell matches itself"
+    before = model.join.scales.numpy()
+    model.join.scales.assign(before * [1, 1, 0])
+    without = model({"source": image, "target": image})["matching"].numpy().reshape(24, 24)
+    assert np.abs(matching - without).max() > 0.01
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_finite_and_answers_in_float32(precision, texture):
     model = build(ModelConfig(preset="pdcnet-lite", options={"radius": 1}), precision)

@@ -146,6 +146,39 @@ class UnitMeanSquare(keras.layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable("tfdense")
+class JoinedDescriptors(keras.layers.Layer):
+    """Joins descriptors, each of mean square 1, so that their cosines add up by learned weights.
+
+    For example:
+
+    >>> JoinedDescriptors()([tf.ones([1, 2, 2, 96]), tf.ones([1, 2, 2, 64])]).shape
+    TensorShape([1, 2, 2, 160])
+    """
+
+    def build(self, shapes):
+        self.scales = self.add_weight(shape=(len(shapes),), initializer="ones", name="scales")
+
+    def call(self, descriptors):
+        """Returns [..., sum of all channels].
+
+        Args:
+            descriptors: a list of [..., channels].
+        """
+        total = sum(x.shape[-1] for x in descriptors)
+        scales = tf.unstack(tf.cast(self.scales, self.compute_dtype))
+        return tf.concat(
+            [
+                scale * (total / x.shape[-1]) ** 0.5 * x
+                for scale, x in zip(scales, descriptors, strict=True)
+            ],
+            axis=-1,
+        )
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+
 def _softmax(x, axis) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the softmax over any axes, and its logarithm.
 

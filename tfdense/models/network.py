@@ -130,10 +130,12 @@ class Features(NamedTuple):
     Attributes:
         image: [batch, height, width, 3], RGB in 0..255.
         pyramid: a list of features [batch, rows, columns, channels].
+        descriptors: likewise, what of the coarsest features no other image changes.
     """
 
     image: tf.Tensor
     pyramid: list[tf.Tensor]
+    descriptors: Sequence[tf.Tensor] = ()
 
 
 class Step(NamedTuple):

@@ -1,6 +1,7 @@
 """pdcnet-lite: the method of PDC-Net in a network for CPUs and devices.
 
-    features   EfficientNet-Lite0 at strides 16, 8 and 4, projected to a common space
+    features   EfficientNet-Lite0 at strides 16, 8 and 4, projected to a common space; at stride 16
+               also descriptors that have seen places
     stride 16  match over the whole image gives a first flow, which spreads from where it is certain
                to where it is not; a decoder corrects it
     stride 8   upsample, warp, correlate within 9x9 cells, decode a correction
@@ -20,7 +21,13 @@ from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.attention import ContextLayer, FlowPropagation
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
 from tfdense.layers.full_resolution import FullResolution
-from tfdense.layers.matching import GlobalMatching, UnitMeanSquare, WarpedCorrelation
+from tfdense.layers.matching import (
+    GlobalMatching,
+    JoinedDescriptors,
+    UnitMeanSquare,
+    WarpedCorrelation,
+)
+from tfdense.layers.place_descriptors import place_descriptors as build_place_descriptors
 from tfdense.mixture import LaplaceMixture
 from tfdense.models.network import Features, MatchingNetwork, check_sides, feature_shape
 
@@ -65,6 +72,9 @@ class PDCNetLite(MatchingNetwork):
             `tfdense.layers.full_resolution`. Its weights are the same for any number; with 0 there
             is no such level, and the answer is that of stride 4, resized.
         train_coarse: whether anything but that level is trained.
+        place_descriptors: whether the match over the whole image also sees features as they come
+            from the backbone and the descriptors of `tfdense.layers.place_descriptors`, which are
+            never trained.
     """
 
     stride = 16
@@ -81,6 +91,7 @@ class PDCNetLite(MatchingNetwork):
         train_backbone: bool = True,
         refinement_passes: int = 0,
         train_coarse: bool = True,
+        place_descriptors: bool = False,
         **kwargs,
     ):
         if not isinstance(refinement_passes, int) or refinement_passes < 0:
@@ -103,6 +114,7 @@ class PDCNetLite(MatchingNetwork):
         self.train_backbone = train_backbone
         self.refinement_passes = refinement_passes
         self.train_coarse = train_coarse
+        self.place_descriptors = place_descriptors
         self.level_weights = (0.3, 0.5, 1.0) + (1.0,) * refinement_passes
 
         bounds = {}
@@ -114,6 +126,10 @@ class PDCNetLite(MatchingNetwork):
         own = {"dtype": self.dtype_policy}
         self.pyramid = efficientnet_lite0_pyramid(**own)
         self.pyramid.trainable = train_backbone
+        if place_descriptors:
+            self.places = build_place_descriptors(**own)
+            self.places.trainable = False
+            self.join = JoinedDescriptors(name="join", **own)
         self.projections = [
             keras.layers.Conv2D(channels, 1, name=f"projection_{stride}", **own)
             for stride, channels in zip(_STRIDES, self.projection_channels, strict=True)
@@ -143,15 +159,23 @@ class PDCNetLite(MatchingNetwork):
     def build(self, input_shape=None):
         """Makes all weights, whose shapes do not depend on the images."""
         self.pyramid.build(feature_shape(3))
-        for projection, features in zip(
-            self.projections, reversed(self.pyramid.outputs), strict=True
-        ):
-            projection.build(features.shape)
+        coarsest, *others = (x.shape for x in reversed(self.pyramid.outputs))
+        parts = [coarsest]
+        if self.place_descriptors:
+            self.places.build(feature_shape(3))
+            parts.append(self.places.outputs[0].shape)
+        found = [feature_shape(sum(shape[-1] for shape in parts)), *others]
+        for projection, shape in zip(self.projections, found, strict=True):
+            projection.build(shape)
         coarse, *finer = (feature_shape(channels) for channels in self.projection_channels)
+        matched = coarse
+        if self.place_descriptors:
+            self.join.build([coarse, *parts])
+            matched = self.join.compute_output_shape([coarse, *parts])
         for layer in self.context:
             layer.build(coarse, coarse)
         self.normalise.build(coarse)
-        self.global_matching.build(coarse, coarse)
+        self.global_matching.build(matched, matched)
         self.propagation.build(coarse, feature_shape(2), feature_shape(_CERTAINTIES))
         self.correlation.build(coarse, coarse, feature_shape(2))
         known = feature_shape(_CERTAINTIES)
@@ -192,10 +216,15 @@ class PDCNetLite(MatchingNetwork):
             image: [batch, height, width, 3], RGB in 0..255, sides divisible by 16.
 
         Returns:
-            The image and its projected features, at strides 16, 8 and 4.
+            The image, its projected features, at strides 16, 8 and 4, and what of it is matched
+            as it is.
         """
-        pyramid = zip(self.projections, reversed(self.pyramid(image)), strict=True)
-        return Features(image, [projection(features) for projection, features in pyramid])
+        features, descriptors = list(reversed(self.pyramid(image))), []
+        if self.place_descriptors:
+            descriptors = [self.normalise(x) for x in (features[0], self.places(image))]
+            features[0] = tf.concat(descriptors, axis=-1)
+        pyramid = zip(self.projections, features, strict=True)
+        return Features(image, [project(x) for project, x in pyramid], descriptors)
 
     def match_features(
         self, source: Features, target: Features, training=None, refine: bool = True
@@ -218,7 +247,12 @@ class PDCNetLite(MatchingNetwork):
     def _coarse(self, source: Features, target: Features, training=None) -> Coarse:
         """Matches two images down to stride 4."""
         targets, sources = self._in_context(target.pyramid, source.pyramid)
-        matched, certainty, matching = self.global_matching(targets[0], sources[0])
+        matched, certainty, matching = self.global_matching(
+            *(
+                self.join([features[0], *image.descriptors]) if image.descriptors else features[0]
+                for features, image in ((targets, target), (sources, source))
+            )
+        )
         # The matching has its own loss.
         matched = tf.stop_gradient(matched) * _STRIDES[0]
         flow, state = self.propagation(targets[0], matched, certainty), None
@@ -241,10 +275,14 @@ class PDCNetLite(MatchingNetwork):
         return Coarse(flow, raw, state, levels, matching)
 
     def load_backbone_weights(self) -> None:
-        """Loads the ImageNet weights of the pyramid that come with the package."""
-        weights = resources.files("tfdense.weights") / "efficientnet_lite0.weights.h5"
-        with resources.as_file(weights) as path:
-            self.pyramid.load_weights(path)
+        """Loads the weights of pyramid and descriptors that come with the package."""
+        parts = {"efficientnet_lite0": self.pyramid}
+        if self.place_descriptors:
+            parts["xfeat"] = self.places
+        for name, part in parts.items():
+            weights = resources.files("tfdense.weights") / f"{name}.weights.h5"
+            with resources.as_file(weights) as path:
+                part.load_weights(path)
 
     def get_config(self):
         return {
@@ -258,6 +296,7 @@ class PDCNetLite(MatchingNetwork):
             "train_backbone": self.train_backbone,
             "refinement_passes": self.refinement_passes,
             "train_coarse": self.train_coarse,
+            "place_descriptors": self.place_descriptors,
         }
 
     def _in_context(self, *pyramids: list[tf.Tensor]) -> list[list[tf.Tensor]]:
