@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tfdense.config import Config, load_config
 from tfdense.data import training_pairs
-from tfdense.data.assembly import make_pairs
+from tfdense.data.assembly import make_pairs, mixed
 from tfdense.data.canvases import Canvases, pair_seed
 from tfdense.data.photos import training_photos
 from tfdense.data_config import DataConfig, WorldsConfig
@@ -109,10 +109,11 @@ def _plainly(config: DataConfig, batch_size: int) -> tf.data.Dataset:
         return *canvases.read(number % len(canvases), own), own
 
     def make(*parts):
-        return make_pairs(*parts, config, 1.0)
+        return mixed(make_pairs(*parts, config, 1.0), parts[-1], config)
 
     numbers = tf.data.Dataset.range(tf.int64.max)
-    parts = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    parts = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    parts = parts.batch(batch_size, drop_remainder=True)
     make = tf.autograph.experimental.do_not_convert(make)
     return parts.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
