@@ -3,6 +3,7 @@
     python bench/data.py                 the bundled photos
     python bench/data.py FOLDER          the photos below a folder
     python bench/data.py --objects DIR   with cut-outs as moving objects
+    python bench/data.py --config FILE   the pairs of an experiment, but for photos and size
     python bench/data.py --worlds 0 0.5 1    only makes pairs, with these shares of worlds
     python bench/data.py --uncompiled        only makes pairs, by turns with XLA and without
 
@@ -20,12 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from tfdense.config import Config
+from tfdense.config import Config, load_config
 from tfdense.data import training_pairs
-from tfdense.data.assembly import make_pairs
+from tfdense.data.assembly import make_pairs, mixed
 from tfdense.data.canvases import Canvases, pair_seed
 from tfdense.data.photos import training_photos
-from tfdense.data_config import DataConfig, ObjectConfig, WorldsConfig
+from tfdense.data_config import DataConfig, WorldsConfig
 from tfdense.models import build
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.step import build_train_step
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="?", help="folder of photos (default: the bundled ones)")
     parser.add_argument("--objects", help="folder of cut-outs with an alpha channel")
+    parser.add_argument("--config", help="of a training (YAML), whose pairs are made")
     parser.add_argument(
         "--worlds", nargs="+", type=float, metavar="SHARE", help="only makes pairs, for each share"
     )
@@ -49,8 +51,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="how many training steps are timed")
     arguments = parser.parse_args()
 
-    objects = ObjectConfig(folder=arguments.objects)
-    config = DataConfig(photos=arguments.photos, size=arguments.size, objects=objects)
+    config = load_config(arguments.config).data
+    objects = dataclasses.replace(config.objects, folder=arguments.objects)
+    config = dataclasses.replace(
+        config, photos=arguments.photos, size=arguments.size, objects=objects
+    )
     print(
         f"{arguments.photos or 'the bundled photos'}, {arguments.size}x{arguments.size}, "
         f"batches of {arguments.batch_size}, {os.cpu_count()} cores"
@@ -104,10 +109,11 @@ def _plainly(config: DataConfig, batch_size: int) -> tf.data.Dataset:
         return *canvases.read(number % len(canvases), own), own
 
     def make(*parts):
-        return make_pairs(*parts, config, 1.0)
+        return mixed(make_pairs(*parts, config, 1.0), parts[-1], config)
 
     numbers = tf.data.Dataset.range(tf.int64.max)
-    parts = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    parts = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    parts = parts.batch(batch_size, drop_remainder=True)
     make = tf.autograph.experimental.do_not_convert(make)
     return parts.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 

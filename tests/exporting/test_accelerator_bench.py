@@ -12,7 +12,9 @@ import pytest
 
 from tfdense import bundle
 
-jax = pytest.importorskip("jax")
+pytest.importorskip("jax")
+
+pytestmark = pytest.mark.slow
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SETTINGS = [

@@ -59,11 +59,11 @@ class Both:
             variable.assign(state[name])
 
     def take_each(self, number):
-        """Takes a step in each, which must come to the same loss and gradient."""
+        """Takes a step in each; returns JAX's loss, and how far TensorFlow's is, relatively."""
         ours, theirs = self.in_jax(number), self.in_tensorflow(number)
-        assert float(ours["loss"]) == pytest.approx(float(theirs[0]), rel=1e-4), number
         assert float(ours["gradient_norm"]) == pytest.approx(float(theirs[1]), rel=1e-2), number
-        return float(ours["loss"])
+        loss = float(ours["loss"])
+        return loss, abs(float(theirs[0]) - loss) / abs(loss)
 
     def deviations(self, group):
         """Returns how far each array of JAX is from that of TensorFlow, relative to the latter."""
@@ -88,12 +88,16 @@ def test_twenty_steps_of_what_ships(tmp_path):
         "train.batch_size=2",
     ]
     both = Both("experiments/pdcnet_lite/larger.yaml", settings, tmp_path / "bundle")
-    losses = []
+    losses, apart = [], []
     for number in range(20):
         both.give(both.in_jax.state)
-        losses.append(both.take_each(number))
-        assert max(both.deviations("model/")) < 1e-2, number
-        assert max(both.deviations("average/")) < 1e-2, number
+        loss, difference = both.take_each(number)
+        losses.append(loss)
+        apart.append(difference)
+        assert max(both.deviations("model/")) < 2e-3, number
+        assert max(both.deviations("average/")) < 2e-3, number
+    # Where rounding decides (which cell is the maximum, say), a single step differs by more.
+    assert np.median(apart) < 1e-5 and max(apart) < 1e-3, apart
     both.give(both.start)
     for number, loss in enumerate(losses):
         # Left alone, rounding grows from step to step.
@@ -111,7 +115,7 @@ def test_twenty_steps_of_what_ships(tmp_path):
 def test_one_step_of_the_others(file, settings, tmp_path):
     settings = [*settings, "train.batch_size=1", "train.warmup_steps=0"]
     both = Both(file, settings, tmp_path / "bundle")
-    both.take_each(0)
+    assert both.take_each(0)[1] < 1e-4
     # The moments of Adam are the gradient and its square.
     assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
     assert max(both.deviations("model/")) < 1e-2
