@@ -1,7 +1,7 @@
 """Running a SavedModel that `tfdense.exporting` wrote.
 
 It runs in a session of its own: what `tf.saved_model.load` loads stays in memory for ever, 335 MiB
-each time, takes half as long again to load, and forgets which inputs may be left out.
+each time, and takes half as long again to load.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class TensorSpec:
     Attributes:
         dtype: of NumPy; object for strings of bytes.
         shape: None for a dimension of any size.
-        optional: whether this input may be left out.
+        optional: whether a server lets this input be left out.
         description: what it is.
     """
 
@@ -95,7 +95,7 @@ class SavedModel:
 
         Args:
             signature: its name.
-            inputs: by name; optional ones may be missing.
+            inputs: by name.
 
         Returns:
             All outputs by name.
@@ -146,8 +146,7 @@ def _signature(definition, texts: Mapping[str, Mapping[str, str]]) -> Signature:
             name: TensorSpec(
                 np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype),
                 tuple(None if d.size < 0 else d.size for d in tensor.tensor_shape.dim),
-                kind == "inputs" and name in definition.defaults,
-                described.get(name, ""),
+                description=described.get(name, ""),
             )
             for name, tensor in sorted(tensors.items())
         }

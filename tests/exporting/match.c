@@ -51,7 +51,6 @@ int main(int count, char **arguments) {
                                                      NULL, status);
   check(status, arguments[1]);
 
-  /* The masks are left out: the graph knows that then all pixels count. */
   TF_Output inputs[] = {tensor_of(graph, arguments[6]), tensor_of(graph, arguments[7])};
   TF_Output output = tensor_of(graph, arguments[8]);
   TF_Tensor *images[] = {read_image(arguments[4], height, width),

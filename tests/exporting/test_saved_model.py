@@ -44,10 +44,9 @@ def png(image):
 
 
 def call(loaded, signature, source, target, **others):
-    """Calls a signature as Python does, which wants all inputs; others know what may be missing."""
-    masks = tf.ones([1, 1, 1], tf.uint8) if signature == "match" else tf.constant([b""])
-    inputs = {"source": source, "target": target, "source_mask": masks, "target_mask": masks}
-    inputs = {name: tf.constant(values) for name, values in (inputs | others).items()}
+    """Calls a signature of what `tf.saved_model.load` gave."""
+    inputs = {"source": source, "target": target, **others}
+    inputs = {name: tf.constant(values) for name, values in inputs.items()}
     answer = loaded.signatures[signature](**inputs)
     return {name: values.numpy() for name, values in answer.items()}
 
@@ -61,9 +60,50 @@ def test_report_and_layout(exported):
     assert "kept" in str(report)
     assert set(loaded.signatures) == {*SIGNATURES, "serving_default"}
     inputs = loaded.signatures["serving_default"].structured_input_signature[1]
-    assert {name: spec.dtype for name, spec in inputs.items()} == dict.fromkeys(
-        SIGNATURES["match"]["inputs"], tf.uint8
-    )
+    assert {name: spec.dtype for name, spec in inputs.items()} == {
+        "source": tf.uint8,
+        "target": tf.uint8,
+    }
+
+
+def test_each_signature_takes_its_inputs_by_name(exported, model):
+    source, target = smooth_images((80, 96), (64, 96))
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:, 40:] = 255
+    points = np.float32([[[3, 4], [50.5, 20]]])
+    images = {"source": source[None], "target": target[None]}
+    files = {"source": [png(source)], "target": [png(target)]}
+    whole = np.ones([1, 1, 1], np.uint8)
+    masks = {"source_mask": whole, "target_mask": mask[None]}
+    mask_files = {"source_mask": [b""], "target_mask": [png(np.dstack([mask] * 3))]}
+    inputs = {
+        "serving_default": images,
+        "match": images,
+        "match_masked": {**images, **masks},
+        "match_encoded": files,
+        "match_encoded_masked": {**files, **mask_files},
+        "match_points": {**files, "target_points": points},
+        "match_points_masked": {**files, **mask_files, "target_points": points},
+    }
+    assert inputs.keys() == set(exported[1].signatures)
+    answers = {}
+    for name, values in inputs.items():
+        answers[name] = call(exported[1], name, **values)
+        for key, expected in model.run(name, values).items():  # by a session
+            np.testing.assert_allclose(answers[name][key], expected, atol=1e-4)
+    for name in ("serving_default", "match_encoded"):
+        np.testing.assert_allclose(answers[name]["flow"], answers["match"]["flow"], atol=1e-4)
+    assert answers["match"]["confidence"].min() > 0
+    for end, is_masked in (("", False), ("_masked", True)):
+        dense, points = answers[f"match_encoded{end}"], answers[f"match_points{end}"]
+        assert (dense["confidence"][0, :, :40] == 0).all() == is_masked
+        np.testing.assert_allclose(
+            dense["confidence"], answers[f"match{end}"]["confidence"], atol=1e-4
+        )
+        np.testing.assert_allclose(
+            points["source_points"][0, 0], dense["flow"][0, 4, 3] + [3, 4], atol=1e-4
+        )
+        assert (points["confidence"] > 0).tolist() == [[not is_masked, True]]
 
 
 def test_every_input_and_output_is_described(exported, model):
@@ -73,9 +113,7 @@ def test_every_input_and_output_is_described(exported, model):
         for kind in ("inputs", "outputs"):
             specs = getattr(signature, kind)
             assert {key: spec.description for key, spec in specs.items()} == SIGNATURES[name][kind]
-            assert {key for key, spec in specs.items() if spec.optional} == {
-                key for key in specs if kind == "inputs" and key.endswith("_mask")
-            }
+            assert not any(spec.optional for spec in specs.values())
     with pytest.raises(InputError, match="not a SavedModel that tfdense exported"):
         SavedModel(exported[0].path.parent)
 
@@ -103,7 +141,7 @@ def test_masks_as_inputs_are_those_of_transparent_files(model):
     masks[1, 20:, :] = 255
     plain = model.run("match", {"source": source[None], "target": target[None]})
     answer = model.run(
-        "match",
+        "match_masked",
         {
             "source": source[None],
             "target": target[None],
@@ -123,14 +161,14 @@ def test_masks_as_inputs_are_those_of_transparent_files(model):
         "source_mask": [png(np.repeat(masks[0, ..., None], 3, axis=-1))],
         "target_mask": [png(np.repeat(masks[1, ..., None], 3, axis=-1))],
     }
-    for inputs in (encoded, files):
-        other = model.run("match_encoded", inputs)
+    for signature, inputs in (("match_encoded", encoded), ("match_encoded_masked", files)):
+        other = model.run(signature, inputs)
         for name, values in answer.items():
             np.testing.assert_allclose(other[name], values, atol=1e-4)
     assert (answer["confidence"][0, :20] == 0).all()
     files["source_mask"] = [png(source[:50])]
     with pytest.raises(tf.errors.InvalidArgumentError, match="source has another size"):
-        model.run("match_encoded", files)
+        model.run("match_encoded_masked", files)
 
 
 def test_each_pair_of_a_batch_has_its_own_size_and_points(model):

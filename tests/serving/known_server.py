@@ -37,11 +37,12 @@ def _signature(name):
         if key in _SHAPES:
             return TensorSpec(*_SHAPES[key], description=text)
         mask = key.endswith("_mask")
-        if name == "match":
+        if name == "match_masked":
             shape = (None, None, None) if mask else (None, None, None, 3)
             return TensorSpec(np.dtype(np.uint8), shape, mask, text)
         return TensorSpec(_STRING, (None,), mask, text)
 
+    name = name if name.endswith("_masked") else f"{name}_masked"  # as `ServedModel` says
     return Signature(
         *(
             {key: spec(key, text) for key, text in SIGNATURES[name][kind].items()}
@@ -69,6 +70,7 @@ class KnownModel:
     def run(self, signature, inputs):
         self.batches.append(len(inputs["source"]))
         assert self.go_on.wait(20)
+        signature = signature.removesuffix("_masked")
         if signature in ("match", "serving_default"):
             return self._dense(inputs["source"], inputs["target"])
         images = [[as_image(each) for each in inputs[role]] for role in ("source", "target")]

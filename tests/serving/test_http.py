@@ -5,7 +5,6 @@ import gzip
 import socket
 import struct
 import threading
-import time
 import zlib
 
 import httpx
@@ -401,13 +400,19 @@ def test_what_runs_is_answered_when_the_server_stops(serving):
     until(lambda: model.batches and server.batcher._tasks)
     server.server.handle_exit(15, None)
     until(lambda: server.service.stopping)
-    time.sleep(0.2)
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{server.url}/readyz")
+    until(lambda: not _accepts(server.port))
     model.go_on.set()
     assert [answer.status_code for answer in waiting.join().values()] == [200, 200]
     server.thread.join(20)
     assert not server.thread.is_alive()
+
+
+def _accepts(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 10).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_one_wrong_request_does_not_spoil_its_batch(serving):

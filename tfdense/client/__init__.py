@@ -76,7 +76,8 @@ class _Client:
         """Calls a signature.
 
         Args:
-            signature: its name: "match", "match_encoded" or "match_points".
+            signature: its name: "match", "match_encoded" or "match_points"; with "_masked" behind
+                it takes masks.
             inputs: by name, arrays or lists of bytes.
             outputs: the names of those wanted; none means all.
 
@@ -139,14 +140,22 @@ class _Client:
         return self._perform(self._caller.ready())
 
     def _match(self, inputs: dict) -> Call:
-        call = self._caller.predict("match_encoded", tensors(inputs), ())
-        outputs = yield from call
-        height, width = outputs["target_size"][0]
+        outputs = yield from self._call("match_encoded", inputs)
+        # Former exports match images of one size only and do not say it.
+        sizes = outputs.get("target_size", [outputs["confidence"].shape[1:]])
+        height, width = sizes[0]
         return {name: outputs[name][0, :height, :width] for name in _DENSE}
 
     def _match_points(self, inputs: dict) -> Call:
-        outputs = yield from self._caller.predict("match_points", tensors(inputs), ())
+        outputs = yield from self._call("match_points", inputs)
         return outputs["source_points"][0], outputs["confidence"][0]
+
+    def _call(self, signature: str, inputs: dict) -> Call:
+        """Calls a signature, or its twin if there is a mask, which wants both."""
+        masks = {"source_mask": [b""], "target_mask": [b""]}  # empty: all pixels count
+        if masks.keys() & inputs.keys():
+            signature, inputs = f"{signature}_masked", {**masks, **inputs}
+        return self._caller.predict(signature, tensors(inputs), ())
 
     def _perform(self, call: Call):
         raise NotImplementedError

@@ -9,7 +9,9 @@ from tfdense.exporting.signatures import checked
 from tfdense.pixels import OPAQUE
 
 
-def match_encoded(match: Callable, *encoded) -> dict[str, tf.Tensor]:
+def match_encoded(
+    match: Callable, source, target, source_mask, target_mask
+) -> dict[str, tf.Tensor]:
     """Matches images that come as the bytes of JPEG or PNG files, each pair at its own size.
 
     They are decoded by `tfdense.exporting.encoded.decode_upright`, and matched one pair after the
@@ -17,8 +19,8 @@ def match_encoded(match: Callable, *encoded) -> dict[str, tf.Tensor]:
 
     Args:
         match: of two batches of images and their masks, see `match_masked`.
-        *encoded: source, target, source_mask, target_mask, strings [batch]; an empty one is no
-            mask, and masks of one string hold for all.
+        source, target: strings [batch].
+        source_mask, target_mask: likewise; an empty one is no mask, and one string holds for all.
 
     Returns:
         As `match`, filled with zeros to the size of the largest target; and "target_size" int32
@@ -33,20 +35,24 @@ def match_encoded(match: Callable, *encoded) -> dict[str, tf.Tensor]:
         }
 
     outputs = tf.map_fn(
-        match_one, _same_length(encoded), fn_output_signature=_OF_ANY_SIZE, parallel_iterations=1
+        match_one,
+        _same_length(source, target, source_mask, target_mask),
+        fn_output_signature=_OF_ANY_SIZE,
+        parallel_iterations=1,
     )
     size = outputs.pop("target_size")
     filled = {name: values.to_tensor() for name, values in outputs.items()}
     return {**filled, "target_size": size}
 
 
-def match_points(match: Callable, target_points, *encoded) -> dict[str, tf.Tensor]:
+def match_points(
+    match: Callable, source, target, target_points, source_mask, target_mask
+) -> dict[str, tf.Tensor]:
     """Finds the places in the source of single points of the target.
 
     Args:
-        match: as of `match_encoded`.
+        match, source, target, source_mask, target_mask: as of `match_encoded`.
         target_points: (x, y) in px of the target, float32 [batch, count, 2].
-        *encoded: as of `match_encoded`.
 
     Returns:
         "source_points" float32 [batch, count, 2], (x, y) in px of the source, and "confidence"
@@ -62,7 +68,7 @@ def match_points(match: Callable, target_points, *encoded) -> dict[str, tf.Tenso
     points = tf.TensorSpec([None, 2]), tf.TensorSpec([None])
     places, confidence = tf.map_fn(
         match_one,
-        (target_points, *_same_length(encoded)),
+        (target_points, *_same_length(source, target, source_mask, target_mask)),
         fn_output_signature=points,
         parallel_iterations=1,
     )
@@ -103,9 +109,8 @@ def _decode(encoded, mask, role: str) -> tuple[tf.Tensor, tf.Tensor]:
     return image, tf.cast(used & (alpha >= OPAQUE), tf.uint8)
 
 
-def _same_length(encoded) -> tuple[tf.Tensor, ...]:
+def _same_length(source, target, *masks) -> tuple[tf.Tensor, ...]:
     """Repeats masks of one string for each pair of a batch."""
-    source, target, *masks = encoded
     size = tf.shape(source)
     message = "source and target differ in their batch size"
     masks = (tf.broadcast_to(mask, size) for mask in masks)

@@ -28,12 +28,12 @@ CONVENTIONS = {
 
 _PIXELS = "{} image, RGB [batch, height, width, 3], of any size"
 _PIXELS_MASK = (
-    "optional; which pixels of the {} count, [batch, height, width]: those above half of the "
+    "which pixels of the {} count, [batch, height, width]: those above half of the "
     "mask's largest; with height and width 1 it holds for all pixels"
 )
 _FILE = "{} image, the bytes of a JPEG or PNG file; each pair of a batch has sizes of its own"
 _FILE_MASK = (
-    "optional; which pixels of the {} count, the bytes of a PNG or JPEG file of the image's size, "
+    "which pixels of the {} count, the bytes of a PNG or JPEG file of the image's size, "
     "white where they do; empty: all"
 )
 _DENSE = {
@@ -49,19 +49,13 @@ _DENSE = {
     "logits": "[batch, height, width, components]: weights of the components, before the softmax",
 }
 
-SIGNATURES = {
+_SIGNATURES = {
     "match": {
-        "inputs": {
-            **{role: _PIXELS.format(role) for role in ("source", "target")},
-            **{f"{role}_mask": _PIXELS_MASK.format(role) for role in ("source", "target")},
-        },
+        "inputs": {role: _PIXELS.format(role) for role in ("source", "target")},
         "outputs": _DENSE,
     },
     "match_encoded": {
-        "inputs": {
-            **{role: _FILE.format(role) for role in ("source", "target")},
-            **{f"{role}_mask": _FILE_MASK.format(role) for role in ("source", "target")},
-        },
+        "inputs": {role: _FILE.format(role) for role in ("source", "target")},
         "outputs": {
             **{name: f"{text}; beyond target_size 0" for name, text in _DENSE.items()},
             "target_size": "[batch, 2]: height and width of each pair's answer",
@@ -71,7 +65,6 @@ SIGNATURES = {
         "inputs": {
             **{role: _FILE.format(role) for role in ("source", "target")},
             "target_points": "[batch, count, 2]: points (x, y) in px of the target",
-            **{f"{role}_mask": _FILE_MASK.format(role) for role in ("source", "target")},
         },
         "outputs": {
             "source_points": "[batch, count, 2]: their places (x, y) in px of the source",
@@ -81,6 +74,20 @@ SIGNATURES = {
             ),
         },
     },
+}
+
+
+def _masked(name: str) -> dict[str, dict[str, str]]:
+    """Describes the twin of a signature that takes masks too."""
+    text = _PIXELS_MASK if name == "match" else _FILE_MASK
+    masks = {f"{role}_mask": text.format(role) for role in ("source", "target")}
+    signature = _SIGNATURES[name]
+    return {**signature, "inputs": {**signature["inputs"], **masks}}
+
+
+SIGNATURES = {
+    **_SIGNATURES,
+    **{f"{name}_masked": _masked(name) for name in _SIGNATURES},
 }
 """What the inputs and outputs of a SavedModel's signatures are; their types are in its graph."""
 

@@ -29,6 +29,7 @@ from tfdense.models.presets import licence_of
 from tfdense.saved_models import SavedModel
 
 _VERIFIED_SIDE = 256
+_WITHOUT_MASKS = ("match", "match_encoded", "match_points")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 _MASKS = tf.TensorSpec([None, None, None], tf.uint8)
 _ENCODED = tf.TensorSpec([None], tf.string)
@@ -46,6 +47,7 @@ num_batch_threads { value: 2 }
 def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
     """Writes a network as SavedModel with the signatures `match`, `match_encoded`, `match_points`.
 
+    Each has a twin that takes masks too, `match_masked` and so on.
     `tfdense.exporting.metadata.SIGNATURES` says what they take and answer, and so does
     ``assets.extra/tfdense.json`` in the folder; `match` is also the default. The network sees the
     target's size, whatever it is: a server should bound what it accepts. Each version comes into
@@ -56,7 +58,7 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         folder: for the numbered versions; this one gets the next number.
 
     Returns:
-        What was written, after running all signatures and comparing them with Keras.
+        What was written, after running the signatures without masks and comparing them with Keras.
 
     Raises:
         InputError: if there is no such network.
@@ -73,7 +75,7 @@ def export_saved_model(name: str | Path, folder: str | Path) -> ExportReport:
         _save(model, temporary)
         _write_extra_assets(temporary, folder.resolve().name, model, description)
         loaded = SavedModel(temporary)
-        runs = [functools.partial(_run, loaded, name) for name in ("match", "match_encoded")]
+        runs = [functools.partial(_run, loaded, name) for name in _WITHOUT_MASKS[:2]]
         report = verify(folder, temporary, [(run, keras_run(model)) for run in runs], [size])
         _check_points(loaded, *read_pair(size))
     return dataclasses.replace(report, path=version.path)
@@ -87,42 +89,39 @@ def _verified_size(model: keras.Model) -> tuple[int, int]:
 def _save(model: keras.Model, folder: Path) -> None:
     module = tf.Module()
     module.model_variables = [weight.value for weight in model.weights]
-    match, match_encoded, match_points = _functions(model)
+    functions = _functions(model)
     tf.saved_model.save(
-        module,
-        str(folder),
-        signatures={
-            "serving_default": match,
-            "match": match,
-            "match_encoded": match_encoded,
-            "match_points": match_points,
-        },
+        module, str(folder), signatures={"serving_default": functions["match"], **functions}
     )
 
 
-def _functions(model: keras.Model) -> list[Callable]:
-    """Returns the functions of the signatures; TensorFlow stores the defaults of their masks."""
-    all_pixels, no_file = tf.ones([1, 1, 1], tf.uint8), tf.constant([b""])
-    plain = _function(functools.partial(signatures.match, model), _IMAGES, _IMAGES)
+def _functions(model: keras.Model) -> dict[str, Callable]:
+    """Returns the functions of the signatures; they call each other, so that each is stored once.
 
-    def match(source, target, source_mask=all_pixels, target_mask=all_pixels):
-        return signatures.match_masked(plain, source, target, source_mask, target_mask)
+    Inputs that may be left out would do with half as many, but `tf.saved_model.load` knows none.
+    """
+    match = _function(functools.partial(signatures.match, model), *[_IMAGES] * 2)
+    masked = functools.partial(signatures.match_masked, match)
+    masked = _function(masked, *[_IMAGES] * 2, *[_MASKS] * 2)
+    encoded = functools.partial(encoded_pairs.match_encoded, masked)
+    encoded = _function(encoded, *[_ENCODED] * 4)
+    points = functools.partial(encoded_pairs.match_points, masked)
+    points = _function(points, *[_ENCODED] * 2, _POINTS, *[_ENCODED] * 2)
 
-    match = _function(match, _IMAGES, _IMAGES, _MASKS, _MASKS)
+    def match_encoded(source, target):
+        return encoded(source, target, *[tf.constant([b""])] * 2)
 
-    def match_encoded(source, target, source_mask=no_file, target_mask=no_file):
-        return encoded_pairs.match_encoded(match, source, target, source_mask, target_mask)
+    def match_points(source, target, target_points):
+        return points(source, target, target_points, *[tf.constant([b""])] * 2)
 
-    def match_points(source, target, target_points, source_mask=no_file, target_mask=no_file):
-        return encoded_pairs.match_points(
-            match, target_points, source, target, source_mask, target_mask
-        )
-
-    return [
-        match,
-        _function(match_encoded, *[_ENCODED] * 4),
-        _function(match_points, _ENCODED, _ENCODED, _POINTS, _ENCODED, _ENCODED),
-    ]
+    return {
+        "match": match,
+        "match_masked": masked,
+        "match_encoded": _function(match_encoded, *[_ENCODED] * 2),
+        "match_encoded_masked": encoded,
+        "match_points": _function(match_points, *[_ENCODED] * 2, _POINTS),
+        "match_points_masked": points,
+    }
 
 
 def _function(function: Callable, *specs: tf.TensorSpec) -> Callable:
@@ -137,7 +136,7 @@ def _write_extra_assets(folder: Path, name: str, model: keras.Model, description
     content = json.dumps(description, indent=2)
     (extra / "tfdense.json").write_text(content, encoding="utf-8")
     pair = read_pair(_verified_size(model))
-    requests = {signature: _inputs(signature, *pair) for signature in SIGNATURES}
+    requests = {signature: _inputs(signature, *pair) for signature in _WITHOUT_MASKS}
     write_warm_up_requests(extra / "tf_serving_warmup_requests", name, requests)
 
 
