@@ -47,4 +47,4 @@ def test_match_in_c(program, exported_report, tmp_path):
     assert np.ptp(flow) > 1
 
     broken = subprocess.run([program, tmp_path, *command[2:]], capture_output=True, check=False)
-    assert broken.returncode == 1 and b"saved_model" in broken.stderr
+    assert broken.returncode == 1 and b"SavedModel" in broken.stderr
