@@ -15,24 +15,6 @@ from tfdense.inference.matcher import Matcher
 from tfdense.pairs.manifest import Manifest
 
 
-@pytest.fixture
-def backend(shifts, monkeypatch):
-    """Stands in for the network."""
-    backend = shifts()
-    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
-    return backend
-
-
-@pytest.fixture
-def folder(tmp_path, texture):
-    """Three images of a scene, shifted by 5 px from each to the next, and a broken one."""
-    scene = texture(64, 120).astype(np.uint8)
-    for i in range(3):
-        write_image(tmp_path / "photos" / f"{i}.png", scene[:, 20 - 5 * i :][:, :96])
-    (tmp_path / "photos" / "list.txt").write_text("1.png 0.png\n2.png 0.png\n")
-    return tmp_path / "photos"
-
-
 def _run(*arguments):
     return cli.main(["match-pairs", *map(str, arguments)])
 
