@@ -1,5 +1,7 @@
 """What the tests of jobs share: images, and a stand-in for the network."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,26 @@ def backend(shifts, monkeypatch):
     backend = shifts()
     monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
     return backend
+
+
+@pytest.fixture
+def interrupted(backend, monkeypatch):
+    """A context in which the network's third run is interrupted, as by Ctrl-C."""
+
+    @contextlib.contextmanager
+    def interrupt():
+        run, former = backend.run, backend.runs
+
+        def until_the_third(source, target):
+            if backend.runs == former + 2:
+                raise KeyboardInterrupt
+            return run(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(backend, "run", until_the_third)
+            yield
+
+    return interrupt
 
 
 @pytest.fixture

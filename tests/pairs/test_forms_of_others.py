@@ -97,18 +97,10 @@ def test_a_pair_that_the_manifest_missed_is_not_added_twice(backend, folder, tmp
     assert [(output / name).read_bytes() for name in formats.FORMATS[form].files] == contents
 
 
-def test_an_interrupted_job_goes_on(backend, folder, tmp_path, form):
-    output, run, matched = tmp_path / "out", backend.run, []
-
-    def interrupted(source, target):
-        if len(matched) == 2:
-            raise KeyboardInterrupt
-        matched.append(1)
-        return run(source, target)
-
-    backend.run = interrupted
-    assert _run(folder, "-o", output, "--format", form) == 130
-    backend.run = run
+def test_an_interrupted_job_goes_on(folder, tmp_path, interrupted, form):
+    output = tmp_path / "out"
+    with interrupted():
+        assert _run(folder, "-o", output, "--format", form) == 130
     assert _run(folder, "-o", output, "--format", form) == 0
     _check(_READERS[form](output))
 

@@ -89,18 +89,11 @@ def test_what_is_done_is_not_done_again(backend, folder, tmp_path, capsys):
     assert backend.runs == 0
 
 
-def test_an_interrupted_job_goes_on(backend, folder, tmp_path):
-    output, run, matched = tmp_path / "out", backend.run, []
-
-    def interrupted(source, target):
-        if len(matched) == 2:
-            raise KeyboardInterrupt
-        matched.append(1)
-        return run(source, target)
-
-    backend.run = interrupted
-    assert _run(folder, "-o", output) == 130
-    backend.run, backend.runs = run, 0
+def test_an_interrupted_job_goes_on(backend, folder, tmp_path, interrupted):
+    output = tmp_path / "out"
+    with interrupted():
+        assert _run(folder, "-o", output) == 130
+    backend.runs = 0
     assert _run(folder, "-o", output) == 0
     assert 1 <= backend.runs <= 3
     assert len({entry["files"][0] for entry in _entries(output)}) == 3
