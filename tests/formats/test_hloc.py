@@ -125,3 +125,22 @@ def test_other_files_are_refused(views, tmp_path):
     (tmp_path / "features.h5").write_bytes(b"nothing of HDF5")
     with pytest.raises(OutputError, match=r"Cannot write to .*features.h5: .*signature"):
         _write(tmp_path, views, [(0, 1)])
+
+
+def test_matches_without_features_are_refused(views, tmp_path):
+    _write(tmp_path, views, [(0, 1)])
+    (tmp_path / "features.h5").unlink()
+    with pytest.raises(InputError, match=r"of no use without features\.h5"):
+        formats.open("hloc", tmp_path)
+
+
+def test_a_pair_that_was_broken_off_is_written_again(views, tmp_path):
+    _write(tmp_path, views, [(0, 1)])
+    pairs, scores = _matches(tmp_path, _name(0), _name(1))
+    with h5py.File(tmp_path / "matches.h5", "a") as file:
+        del file["folder-0.jpg"]["folder-1.jpg"]["matching_scores0"]
+    with formats.open("hloc", tmp_path) as writer:
+        assert not writer.has(_name(0), _name(1))
+    _write(tmp_path, views, [(0, 1)])
+    for former, again in zip((pairs, scores), _matches(tmp_path, _name(0), _name(1)), strict=True):
+        np.testing.assert_array_equal(again, former)

@@ -15,24 +15,6 @@ from tfdense.inference.matcher import Matcher
 from tfdense.pairs.manifest import Manifest
 
 
-@pytest.fixture
-def backend(shifts, monkeypatch):
-    """Stands in for the network."""
-    backend = shifts()
-    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
-    return backend
-
-
-@pytest.fixture
-def folder(tmp_path, texture):
-    """Three images of a scene, shifted by 5 px from each to the next, and a broken one."""
-    scene = texture(64, 120).astype(np.uint8)
-    for i in range(3):
-        write_image(tmp_path / "photos" / f"{i}.png", scene[:, 20 - 5 * i :][:, :96])
-    (tmp_path / "photos" / "list.txt").write_text("1.png 0.png\n2.png 0.png\n")
-    return tmp_path / "photos"
-
-
 def _run(*arguments):
     return cli.main(["match-pairs", *map(str, arguments)])
 
@@ -107,18 +89,11 @@ def test_what_is_done_is_not_done_again(backend, folder, tmp_path, capsys):
     assert backend.runs == 0
 
 
-def test_an_interrupted_job_goes_on(backend, folder, tmp_path):
-    output, run, matched = tmp_path / "out", backend.run, []
-
-    def interrupted(source, target):
-        if len(matched) == 2:
-            raise KeyboardInterrupt
-        matched.append(1)
-        return run(source, target)
-
-    backend.run = interrupted
-    assert _run(folder, "-o", output) == 130
-    backend.run, backend.runs = run, 0
+def test_an_interrupted_job_goes_on(backend, folder, tmp_path, interrupted):
+    output = tmp_path / "out"
+    with interrupted():
+        assert _run(folder, "-o", output) == 130
+    backend.runs = 0
     assert _run(folder, "-o", output) == 0
     assert 1 <= backend.runs <= 3
     assert len({entry["files"][0] for entry in _entries(output)}) == 3

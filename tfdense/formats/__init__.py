@@ -43,6 +43,11 @@ class Format(NamedTuple):
         module, _, name = self.writer.partition(":")
         return getattr(importlib.import_module(f"tfdense.formats.{module}"), name)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether all pairs go into the same files."""
+        return isinstance(self.load(), type)
+
 
 FORMATS: dict[str, Format] = {
     "npz": Format("npz:write", ("match.npz",), "arrays of NumPy"),
@@ -114,7 +119,7 @@ def open(name: str, folder: str | Path, **options) -> PairWriter:
     """
     files([name])
     writer = FORMATS[name].load()
-    if isinstance(writer, type):
+    if FORMATS[name].gathers:
         return writer(folder, **options)
     suffix = Path(FORMATS[name].files[0]).suffix
     ending = suffix if suffix[1:] == name else f".{name}{suffix}"
@@ -163,7 +168,7 @@ def write(
     """
     for form in (FORMATS[name] for name in names):
         writer = form.load()
-        if isinstance(writer, type):
+        if form.gathers:
             with writer(folder, threshold=threshold, cycle=cycle) as pairs:
                 pairs.add(source, target, match)
         else:

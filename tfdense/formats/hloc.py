@@ -19,6 +19,8 @@ from tfdense.files import check_folder, making, reporting
 from tfdense.formats.shared_keypoints import Selection, SharedKeypoints, check_names, one_to_one
 
 FEATURES, MATCHES = "features.h5", "matches.h5"
+# What is written last of a pair.
+_LAST = "matching_scores0"
 
 
 class HlocWriter:
@@ -32,6 +34,7 @@ class HlocWriter:
         **selection: see `tfdense.formats.shared_keypoints.Selection`.
 
     Raises:
+        InputError: if there are matches without features.
         OutputError: if the folder cannot be written to.
     """
 
@@ -39,6 +42,10 @@ class HlocWriter:
         self._selection = Selection(**selection)
         check_folder(folder)
         self._features, self._matches = (Path(folder, name) for name in (FEATURES, MATCHES))
+        if self._matches.exists() and not self._features.exists():
+            raise InputError(
+                f"{self._matches} is of no use without {FEATURES}, which is not there."
+            )
         self._keypoints: dict[str, SharedKeypoints] = {}
 
     def add(self, source: str, target: str, match) -> list[Path]:
@@ -60,7 +67,7 @@ class HlocWriter:
         if not self._matches.exists():
             return False
         with _open(self._matches, "r") as file:
-            return _pair(source, target) in file
+            return f"{_pair(source, target)}/{_LAST}" in file
 
     def close(self) -> None:
         """Does nothing: the files are closed after each pair."""
@@ -81,11 +88,12 @@ class HlocWriter:
                 for (name, _), keypoints, points in zip(images, shared, found[:2], strict=True)
             ]
         with _open(self._matches, "a") as file:
-            pair = file.create_group(_pair(source, target))
+            pair = file.require_group(_pair(source, target))
+            pair.clear()  # What was broken off before its last part.
             partners = np.full(shared[0].count, -1, np.int32)
             scores = np.zeros(shared[0].count, np.float32)
             partners[numbers[0]], scores[numbers[0]] = numbers[1], found.confidence
-            pair["matches0"], pair["matching_scores0"] = partners, scores
+            pair["matches0"], pair[_LAST] = partners, scores
 
     def _shared(self, file: h5py.File, name: str, image: np.ndarray) -> SharedKeypoints:
         """Returns the key points of an image; makes its group if there is none."""

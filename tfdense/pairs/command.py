@@ -12,7 +12,7 @@ from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
-from tfdense.pairs.results import FORMATS, Selection
+from tfdense.pairs.results import FORMATS, Selection, gathers, lost
 from tfdense.progress import Progress
 from tfdense.startup import import_tensorflow
 
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="dense",
         help="dense: flow and confidence of each pixel; matches: the best single matches; folder: "
-        "what `tfdense match` writes, pictures included (%(default)s)",
+        "what `tfdense match` writes, pictures included; others: those of `tfdense match`, of "
+        "which colmap and hloc gather all pairs in the same files (%(default)s)",
     )
     parser.add_argument(
         "--matches",
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         "radius": arguments.radius,
     }
     manifest = Manifest(folder, settings)
-    missing = manifest.missing(pairs)
+    missing = manifest.missing(pairs, lost(folder, arguments.format, pairs))
     if len(missing) < len(pairs):
         print(f"{len(pairs) - len(missing)} of {len(pairs)} pairs are done already", flush=True)
     if arguments.workers == 1 and missing:
@@ -153,6 +154,11 @@ def _check(arguments: argparse.Namespace) -> None:
         if value is not None and value < 1:
             option = name.replace("_", "-")
             raise InputError(f"Expected --{option} to be at least 1. Received: {value}")
+    if arguments.workers > 1 and gathers(arguments.format):
+        raise InputError(
+            f"Expected --workers 1 with --format {arguments.format}, whose files take one process. "
+            f"Received: {arguments.workers}"
+        )
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     if arguments.radius is not None and not arguments.radius > 0:

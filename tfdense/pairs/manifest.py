@@ -1,6 +1,6 @@
 """What a job has done so far: a line of JSON for each pair."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from tfdense.errors import InputError
@@ -37,9 +37,11 @@ class Manifest:
         """The folder of the job."""
         return self._job.folder
 
-    def missing(self, pairs: Iterable[NamedPair]) -> list[NamedPair]:
-        """Returns the pairs without a result; those that failed count among them."""
-        return [pair for pair in pairs if not self._has(self._entries.get(pair))]
+    def missing(
+        self, pairs: Iterable[NamedPair], lost: Container[NamedPair] = ()
+    ) -> list[NamedPair]:
+        """Returns the pairs without a result; those that failed or were `lost` count among them."""
+        return [pair for pair in pairs if pair in lost or not self._has(self._entries.get(pair))]
 
     def failures(self, pairs: Iterable[NamedPair]) -> list[dict]:
         """Returns the entries of those pairs that failed."""

@@ -19,7 +19,7 @@ from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.pairs.lists import NamedPair
 from tfdense.pairs.manifest import FAILED, MATCHED
-from tfdense.pairs.results import PairFiles, Selection
+from tfdense.pairs.results import Selection, gathers, open_results
 from tfdense.pairs.retrieval import describable, describe
 from tfdense.progress import Progress
 
@@ -60,21 +60,25 @@ def match_pairs(matcher: Matcher, job: Job, pairs: Sequence[NamedPair]) -> Itera
     """
     paths = [(job.images / source, job.images / target) for source, target in pairs]
     matches = matcher.match_many(paths, job.batch_size, job.radius, errors="return")
-    results = PairFiles(job.folder, job.format, job.selection)
     writing: collections.deque[Future] = collections.deque()
-    with ThreadPoolExecutor(2) as pool:
-        for pair, match in zip(pairs, matches, strict=True):
-            writing.append(pool.submit(_write, job, results, pair, match))
-            while writing and (writing[0].done() or len(writing) > _WRITTEN_BESIDE):
-                yield writing.popleft().result()
-        for entry in writing:
-            yield entry.result()
+    with ThreadPoolExecutor(1 if gathers(job.format) else 2) as pool:
+        # A database serves no thread but that which opened it.
+        results = pool.submit(open_results, job.folder, job.format, job.selection).result()
+        try:
+            for pair, match in zip(pairs, matches, strict=True):
+                writing.append(pool.submit(_write, job, results, pair, match))
+                while writing and (writing[0].done() or len(writing) > _WRITTEN_BESIDE):
+                    yield writing.popleft().result()
+            for entry in writing:
+                yield entry.result()
+        finally:
+            pool.submit(results.close).result()
 
 
 def match_in_processes(
     loading: tuple, job: Job, pairs: Sequence[NamedPair], workers: int
 ) -> Iterator[dict]:
-    """Does as `match_pairs` in several processes, in any order.
+    """Does as `match_pairs` in several processes, in any order; not for forms that gather pairs.
 
     Args:
         loading: the arguments of `tfdense.inference.matcher.load`.
@@ -138,7 +142,7 @@ def describe_all(
     return described, descriptors
 
 
-def _write(job: Job, results: PairFiles, pair: NamedPair, match: Match | Exception) -> dict:
+def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict:
     """Writes a match; returns the manifest's entry."""
     entry = {"source": pair.source, "target": pair.target}
     try:
