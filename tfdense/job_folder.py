@@ -31,9 +31,9 @@ class JobFolder:
         self._path = folder / name
         settings = json.loads(json.dumps(settings))
         former = _read_settings(folder / _SETTINGS)
-        if former is None:
-            write_text(folder / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-        elif former != settings:
+        # Written with the first entry: what fails before leaves nothing.
+        self._unwritten = settings if former is None else None
+        if former not in (None, settings):
             name = min(k for k in former | settings if former.get(k) != settings.get(k))
             raise InputError(
                 f"{folder} holds results of other settings: {name} was {former.get(name)!r}, is "
@@ -43,6 +43,10 @@ class JobFolder:
 
     def add(self, entry: dict) -> None:
         """Adds an entry, once what it speaks of is written."""
+        if self._unwritten is not None:
+            content = json.dumps(self._unwritten, indent=2) + "\n"
+            write_text(self.folder / _SETTINGS, content)
+            self._unwritten = None
         append(self._path, json.dumps(entry, ensure_ascii=False) + "\n")
         self.entries.append(entry)
 

@@ -177,7 +177,9 @@ def _summarise(manifest: Manifest, pairs: list[NamedPair], progress: Progress) -
     print(f"{done} of {len(pairs)} pairs have a result in {manifest.folder}{speed}")
     if not failures:
         return 0
-    lines = [f"{len(failures)} pairs could not be matched; the same command tries them again:"]
+    count = "1 pair" if len(failures) == 1 else f"{len(failures)} pairs"
+    again = "it" if len(failures) == 1 else "them"
+    lines = [f"{count} could not be matched; the same command tries {again} again:"]
     lines += [f"  {f['source']} {f['target']}: {f['reason']}" for f in failures[:_MOST_NAMED]]
     if len(failures) > _MOST_NAMED:
         lines.append(f"  and {len(failures) - _MOST_NAMED} more, see manifest.jsonl")

@@ -76,6 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"Serving needs the package {error.name}: pip install 'tfdense[serve]'"
         ) from None
     server.check_tls(arguments.certificate, arguments.key)
+    address = server.Address(
+        arguments.host,
+        arguments.port,
+        None if arguments.grpc_port < 0 else arguments.grpc_port,
+        arguments.certificate,
+        arguments.key,
+    )
+    server.check_ports(address)
     import_tensorflow()
     from tfdense.serving.model import load
 
@@ -104,13 +112,6 @@ def run(arguments: argparse.Namespace) -> int:
             metrics,
         )
         service = Service(versions, batcher, limits, metrics)
-        address = server.Address(
-            arguments.host,
-            arguments.port,
-            None if arguments.grpc_port < 0 else arguments.grpc_port,
-            arguments.certificate,
-            arguments.key,
-        )
         server.warn_of_strangers(address, token)
 
         def announce(actual: server.Address) -> None:
@@ -135,6 +136,11 @@ def _exported(model: str) -> Iterator[tuple[Path, str]]:
     from tfdense.models.presets import is_preset
 
     path = Path(model)
+    if not is_preset(model) and not path.exists():
+        raise InputError(
+            f"There is no {model}. Expected the folder that `tfdense export saved-model` wrote, a "
+            "preset, or the folder of a run."
+        )
     if not is_preset(model) and newest_saved_model(path):
         versioned = (path / "saved_model.pb").is_file() and path.resolve().name.isdecimal()
         resolved = path.resolve()

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -128,6 +129,25 @@ class Server(uvicorn.Server):
             raise InputError(f"Cannot listen on {where}; is another program there?") from None
         await self._rpc.start()
         return port
+
+
+def check_ports(address: Address) -> None:
+    """Makes sure, before a model is loaded, that no other program listens there.
+
+    Raises:
+        InputError: if one does, or the host is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    for port in (address.port, address.grpc_port):
+        if not port:
+            continue
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address.host, port))
+            except OSError:
+                where = f"{address.host}:{port}"
+                raise InputError(f"Cannot listen on {where}; is another program there?") from None
 
 
 def check_tls(certificate: Path | None, key: Path | None) -> None:
