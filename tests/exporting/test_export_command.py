@@ -80,7 +80,8 @@ def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, full_disk, co
 
     monkeypatch.setattr(tf.saved_model, "save", save_on_a_full_disk)
     output = tmp_path / "out"
-    assert cli.main(["export", *command, "any", "-o", str(output)]) == 2
+    form, *options = command
+    assert cli.main(["export", form, "any", *options, "-o", str(output)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("tfdense: error: Cannot write to ")
     assert error.endswith(": File too large.")

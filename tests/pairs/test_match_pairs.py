@@ -12,7 +12,6 @@ from tfdense.images import write_image
 from tfdense.inference import matcher as matchers
 from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
-from tfdense.pairs.manifest import Manifest
 
 
 def _run(*arguments):

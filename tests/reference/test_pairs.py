@@ -80,10 +80,11 @@ def run(network, source, target):
     images = (tf.constant(image[None], tf.float32) for image in (source, target))
     output = network(dict(zip(("source", "target"), images, strict=True)))
 
-    pyramids = calls["pyramid"] + calls.get("pyramid_256", [])
-    features = [result for _, result in pyramids]
+    results = [result for _, result in calls["pyramid"] + calls.get("pyramid_256", [])]
+    # Of the target first, then of the source.
+    coarses, fines = ([x for x in results if (16 in x) == has] for has in (True, False))
     tensors = {}
-    for image, coarse, fine in (("t", features[2], features[0]), ("s", features[3], features[1])):
+    for image, coarse, fine in zip("ts", coarses, fines, strict=True):
         tensors |= {f"feat_{image}4": coarse[16], f"feat_{image}3": coarse[8]}
         tensors |= {f"feat_{image}2": fine[8], f"feat_{image}1": fine[4]}
     for number, outputs in zip((4, 3, 2, 1), output["levels"], strict=True):

@@ -10,7 +10,8 @@ from browsing import choose, wait_for_match
 
 from tfdense.flow_files import read_flow
 from tfdense.images import load_image
-from tfdense.lite import LiteMatcher, _resize
+from tfdense.lite import LiteMatcher
+from tfdense.resampling import resize_image
 from web.prepare import PAGE, PAIR
 
 pytestmark = pytest.mark.browser
@@ -82,7 +83,7 @@ def assert_equal(flow, confidence, expected, tolerance):
 def test_parts(open_page, pictures, matcher, manifest, files, ties):
     files = [pictures / file for file in files]
     images = [load_image(file).pixels for file in files]
-    inputs = [np.rint(_resize(image, matcher.size)).astype(np.uint8) for image in images]
+    inputs = [resize_image(image, matcher.size) for image in images]
 
     def text(content):
         return base64.b64encode(content).decode()

@@ -1,28 +1,42 @@
-// Resizing as tfdense/lite.py does it, so that the network sees the same pixels here and there: a
-// triangle around each new position, half-pixel centres, as wide as the coarser of both grids.
+// Resizing as tfdense/resampling.py does it, so that the network sees the same pixels here and there:
+// with half-pixel centres; images average areas along an axis that shrinks, all else is bilinear.
 
-/**
- * The share of the old positions in each new one.
- * Returns starts, ends (of what counts, per new position) and values, in one array.
- */
-export function shares(size, newSize) {
+/** The share of the old positions in each new one; see `pack`. */
+function bilinearShares(size, newSize) {
   const scale = size / newSize;
-  const reach = Math.max(scale, 1);
+  return pack(newSize, (i) => {
+    const centre = Math.min(Math.max((i + 0.5) * scale - 0.5, 0), size - 1);
+    const first = Math.floor(centre);
+    const share = centre - first;
+    return share ? [first, [1 - share, share]] : [first, [1]];
+  });
+}
+
+/** Likewise, but each new position is the mean of the area that it covers. */
+function areaShares(size, newSize) {
+  if (newSize >= size) return bilinearShares(size, newSize);
+  const scale = size / newSize;
+  return pack(newSize, (i) => {
+    const [start, end] = [i * scale, Math.min((i + 1) * scale, size)];
+    const first = Math.floor(start + 1e-9);
+    const weights = [];
+    for (let j = first; j < end - 1e-9; j++) {
+      weights.push((Math.min(j + 1, end) - Math.max(j, start)) / (end - start));
+    }
+    return [first, weights];
+  });
+}
+
+/** Returns starts, ends (of what counts, per new position) and values, in one array. */
+function pack(newSize, sharesOf) {
   const starts = new Int32Array(newSize);
   const offsets = new Int32Array(newSize + 1);
   const values = [];
   for (let i = 0; i < newSize; i++) {
-    const centre = (i + 0.5) * scale - 0.5;
-    const first = Math.max(0, Math.ceil(centre - reach));
-    const last = Math.min(size - 1, Math.floor(centre + reach));
-    const weights = [];
-    for (let j = first; j <= last; j++) {
-      weights.push(Math.max(0, 1 - Math.abs(j - centre) / reach));
-    }
-    const sum = weights.reduce((a, b) => a + b, 0);
+    const [first, weights] = sharesOf(i);
     starts[i] = first;
     offsets[i + 1] = offsets[i] + weights.length;
-    for (const weight of weights) values.push(weight / sum);
+    values.push(...weights);
   }
   return { starts, offsets, values: Float32Array.from(values) };
 }
@@ -38,8 +52,8 @@ export class RowResizer {
 
   /** @param {{width: number, height: number}} from @param {{width: number, height: number}} to */
   constructor(from, to) {
-    this.#columns = shares(from.width, to.width);
-    this.#rows = shares(from.height, to.height);
+    this.#columns = areaShares(from.width, to.width);
+    this.#rows = areaShares(from.height, to.height);
     this.#width = to.width;
     this.#sums = new Float64Array(to.width * to.height * 3);
     this.#row = new Float64Array(to.width * 3);
@@ -59,9 +73,10 @@ export class RowResizer {
         green += values[k] * pixels[at + 1];
         blue += values[k] * pixels[at + 2];
       }
-      row[3 * x] = red;
-      row[3 * x + 1] = green;
-      row[3 * x + 2] = blue;
+      // Bytes in between, as in Python.
+      row[3 * x] = roundToEven(red);
+      row[3 * x + 1] = roundToEven(green);
+      row[3 * x + 2] = roundToEven(blue);
     }
     this.#share(y, row);
   }
@@ -93,8 +108,8 @@ export class FieldResizer {
   #out;
 
   constructor(values, from, channels, to) {
-    this.#columns = shares(from.width, to.width);
-    this.#rows = shares(from.height, to.height);
+    this.#columns = bilinearShares(from.width, to.width);
+    this.#rows = bilinearShares(from.height, to.height);
     this.#values = values;
     this.#channels = channels;
     this.#mixed = new Float64Array(from.width * channels);
