@@ -151,6 +151,6 @@ def test_downloads(open_page, pictures, matcher, tmp_path, kind):
     error = np.abs(saved["flow"] - expected["flow"]).max(-1)
     unit = np.maximum(1, 3 * deviation(expected))
     # One grey level in the enlarged pictures is much where nothing is found.
-    assert (error / unit).max() < 0.2 and error[expected["confidence"] > 0.5].max() < 0.5
+    assert (error / unit).max() < 0.2 and error[expected["confidence"] > 0.5].max() < 1.0
     ranks = np.corrcoef(saved["confidence"].ravel(), np.asarray(expected["confidence"]).ravel())
     assert ranks[0, 1] > 0.99
