@@ -1,20 +1,25 @@
 // Resizing as tfdense/resampling.py does it, so that the network sees the same pixels here and there:
-// with half-pixel centres; images average areas along an axis that shrinks, all else is bilinear.
+// with half-pixel centres; images average areas along an axis that shrinks, all else is bilinear, and
+// bytes are interpolated in the integers in which OpenCV does it.
+
+// Of OpenCV's resizing of bytes: its weights are multiples of 2^-11.
+const WEIGHT_BITS = 11;
 
 /** The share of the old positions in each new one; see `pack`. */
-function bilinearShares(size, newSize) {
-  const scale = size / newSize;
+function bilinearShares(size, newSize, unit = 1) {
   return pack(newSize, (i) => {
-    const centre = Math.min(Math.max((i + 0.5) * scale - 0.5, 0), size - 1);
-    const first = Math.floor(centre);
-    const share = centre - first;
-    return share ? [first, [1 - share, share]] : [first, [1]];
+    const place = Math.fround((i + 0.5) * (size / newSize) - 0.5);
+    const centre = Math.min(Math.max(place, 0), size - 1);
+    const first = Math.min(Math.floor(centre), Math.max(size - 2, 0));
+    const share = Math.fround(centre - first);
+    const shares = [Math.fround(1 - share), share].slice(0, size);
+    return [first, unit === 1 ? shares : shares.map((value) => roundToEven(value * unit))];
   });
 }
 
-/** Likewise, but each new position is the mean of the area that it covers. */
-function areaShares(size, newSize) {
-  if (newSize >= size) return bilinearShares(size, newSize);
+/** Likewise of bytes: where there are fewer, each new position is the mean of what it covers. */
+function byteShares(size, newSize) {
+  if (newSize > size) return { ...bilinearShares(size, newSize, 2 ** WEIGHT_BITS), integer: true };
   const scale = size / newSize;
   return pack(newSize, (i) => {
     const [start, end] = [i * scale, Math.min((i + 1) * scale, size)];
@@ -52,8 +57,8 @@ export class RowResizer {
 
   /** @param {{width: number, height: number}} from @param {{width: number, height: number}} to */
   constructor(from, to) {
-    this.#columns = areaShares(from.width, to.width);
-    this.#rows = areaShares(from.height, to.height);
+    this.#columns = byteShares(from.width, to.width);
+    this.#rows = byteShares(from.height, to.height);
     this.#width = to.width;
     this.#sums = new Float64Array(to.width * to.height * 3);
     this.#row = new Float64Array(to.width * 3);
@@ -63,6 +68,7 @@ export class RowResizer {
   add(y, pixels) {
     const { starts, offsets, values } = this.#columns;
     const row = this.#row;
+    const toByte = this.#columns.integer ? roundWeighted : roundToEven;
     for (let x = 0; x < this.#width; x++) {
       let red = 0;
       let green = 0;
@@ -74,27 +80,31 @@ export class RowResizer {
         blue += values[k] * pixels[at + 2];
       }
       // Bytes in between, as in Python.
-      row[3 * x] = roundToEven(red);
-      row[3 * x + 1] = roundToEven(green);
-      row[3 * x + 2] = roundToEven(blue);
+      row[3 * x] = toByte(red);
+      row[3 * x + 1] = toByte(green);
+      row[3 * x + 2] = toByte(blue);
     }
     this.#share(y, row);
   }
 
   #share(y, row) {
-    const { starts, offsets, values } = this.#rows;
+    const { starts, offsets, values, integer } = this.#rows;
     const end = (i) => starts[i] + offsets[i + 1] - offsets[i];
     while (this.#next < starts.length && end(this.#next) <= y) this.#next++;
     for (let i = this.#next; i < starts.length && starts[i] <= y; i++) {
       const weight = values[offsets[i] + y - starts[i]];
       const base = i * row.length;
-      for (let k = 0; k < row.length; k++) this.#sums[base + k] += weight * row[k];
+      for (let k = 0; k < row.length; k++) {
+        const term = weight * row[k];
+        // Two bits are kept of each term.
+        this.#sums[base + k] += integer ? term >> (WEIGHT_BITS - 2) : term;
+      }
     }
   }
 
   /** The new image, Uint8Array [height, width, 3]. */
   finish() {
-    return Uint8Array.from(this.#sums, roundToEven);
+    return Uint8Array.from(this.#sums, this.#rows.integer ? (sum) => (sum + 2) >> 2 : roundToEven);
   }
 }
 
@@ -138,6 +148,10 @@ export class FieldResizer {
     }
     return this.#out;
   }
+}
+
+function roundWeighted(sum) {
+  return (sum + 2 ** (WEIGHT_BITS - 1)) >> WEIGHT_BITS;
 }
 
 function roundToEven(value) {
