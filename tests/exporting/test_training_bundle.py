@@ -156,7 +156,6 @@ def test_it_stops_when_asked_to(folder, monkeypatch):
     assert opened.checkpoint(folder / "run")[0]["step"] == 4
 
 
-@pytest.mark.slow
 def test_training_goes_on_in_tensorflow(folder, tmp_path, capsys):
     assert bundle.main(["--bundle", str(folder), "--steps", "5"]) == 0
     opened = bundle.Bundle(folder)
