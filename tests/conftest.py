@@ -85,3 +85,13 @@ def shifts():
             }
 
     return Shifts
+
+
+@pytest.fixture
+def backend(shifts, monkeypatch):
+    """Stands in for the network of commands."""
+    from tfdense.inference import matcher as matchers
+
+    backend = shifts()
+    monkeypatch.setattr(matchers, "load", lambda *use: matchers.Matcher(backend))
+    return backend

@@ -6,16 +6,6 @@ import numpy as np
 import pytest
 
 from tfdense.images import write_image
-from tfdense.inference import matcher as matchers
-from tfdense.inference.matcher import Matcher
-
-
-@pytest.fixture
-def backend(shifts, monkeypatch):
-    """Stands in for the network."""
-    backend = shifts()
-    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
-    return backend
 
 
 @pytest.fixture

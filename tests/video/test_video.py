@@ -9,20 +9,10 @@ import pytest
 
 from tfdense import cli
 from tfdense.images import write_image
-from tfdense.inference import matcher as matchers
-from tfdense.inference.matcher import Matcher
 from tfdense.video.reading import open_film
 from tfdense.video.writing import write_film
 
 _COUNT = 7
-
-
-@pytest.fixture
-def backend(shifts, monkeypatch):
-    """Stands in for the network."""
-    backend = shifts()
-    monkeypatch.setattr(matchers, "load", lambda *use: Matcher(backend))
-    return backend
 
 
 @pytest.fixture
