@@ -38,7 +38,7 @@ def in_backbone(path):
 @pytest.mark.parametrize(
     "name",
     [
-        "pdcnet_stage1",
+        pytest.param("pdcnet_stage1", marks=pytest.mark.slow),
         pytest.param("pdcnet_stage2", marks=pytest.mark.slow),
         pytest.param("pdcnet_plus_stage1", marks=pytest.mark.slow),
         "pdcnet_plus_stage2",

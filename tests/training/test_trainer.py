@@ -101,10 +101,8 @@ def test_saved_weights_are_the_average(uninterrupted):
         assert not np.array_equal(stored.numpy(), weight.numpy())
 
 
-@pytest.mark.parametrize(
-    "precision",
-    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains(precision, tmp_path):
     """As a graph, as users train."""
     # In float16 the first steps are left out, until the loss scale is small enough.
