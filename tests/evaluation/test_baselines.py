@@ -108,7 +108,7 @@ def stereo_matches(disparity, count=400):
 
 def test_local_affine_flow_is_that_of_the_twelve_nearest():
     def rough(points, random):
-        return random.uniform(-3, 3, len(points))
+        return random.uniform(-30, 30, len(points))
 
     matches, right = stereo_matches(rough)
     flow = local_affine_flow(matches, SHAPE, SHAPE)
