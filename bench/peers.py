@@ -34,6 +34,12 @@ from tfdense.inference.two_view import Matches
 
 # As their authors compare them.
 _MOST_KEYPOINTS = 2048
+_UNIT = "pdcnet-lite"
+_OURS = {
+    _UNIT: {},
+    "pdcnet-lite, wide-baseline, filled": {"mode": "wide-baseline", "fill": True},
+    "pdcnet-lite, plane": {"mode": "plane"},
+}
 _FITS = {"homography": homography_flow, "local affine": local_affine_flow}
 
 
@@ -45,7 +51,7 @@ def main() -> None:
     parser.add_argument("task", choices=["time"])
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these only")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these and pdcnet-lite only")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     _time(arguments)
@@ -54,20 +60,16 @@ def main() -> None:
 def _time(arguments: argparse.Namespace) -> None:
     """Prints how long one flow takes, as a median of the rounds and beside pdcnet-lite."""
     BASELINES.update(_learned())
-    names = arguments.methods or [name for name in BASELINES if name != "identity"]
     images = [read_image(path) for path in (arguments.source, arguments.target)]
-    runs = {name: partial(method.flow, *images) for name, method in choose(names).items()}
+    names = arguments.methods or [*(name for name in BASELINES if name != "identity"), *_OURS]
+    others = choose([name for name in names if name in BASELINES])
+    runs = {name: partial(method.flow, *images) for name, method in others.items()}
     side = max(max(image.shape) for image in images)
-    ours = {
-        "pdcnet-lite": tfdense.load("pdcnet-lite", side),
-        "pdcnet-lite, wide-baseline, filled": tfdense.load(
-            "pdcnet-lite", side, "wide-baseline", fill=True
-        ),
-        "pdcnet-lite, plane": tfdense.load("pdcnet-lite", side, "plane"),
-    }
-    runs |= {name: partial(matcher.match, *images) for name, matcher in ours.items()}
+    for name, use in _OURS.items():
+        if name in (_UNIT, *names):
+            runs[name] = partial(tfdense.load(_UNIT, side, **use).match, *images)
     times = in_turns(runs, arguments.rounds)
-    unit = np.median(times["pdcnet-lite"])
+    unit = np.median(times[_UNIT])
     print(f"{'':36}{'ms':>8}{'least':>8}{'ratio':>8}")
     for name, values in times.items():
         median = np.median(values)
