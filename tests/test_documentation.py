@@ -7,6 +7,7 @@ Small networks stand in for the presets; `make test-slow` takes those that ship.
 import argparse
 import contextlib
 import glob
+import itertools
 import pkgutil
 import re
 import runpy
@@ -80,6 +81,7 @@ _WAYS = (
     Way(r"make [\w -]+", checked_only="makes an environment of its own"),
     Way(r"make web WEB_MODELS=.*", checked_only="serves until it is interrupted"),
     Way(r"pip install \.\S*", checked_only="changes the environment"),
+    Way(r"pip install --force-reinstall .*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
     Way(r"tfdense match-pairs (pairs\.txt|photos) .*", {"images photos": "images ."}),
     Way(
@@ -116,6 +118,7 @@ _WAYS = (
     Way(r"tfdense serve .*", checked_only="serves until it is stopped"),
     Way(r"curl .*", checked_only="asks a server"),
     Way(r"docker .*", checked_only="needs Docker"),
+    Way(r"python -m bench\.peers .*", checked_only="needs PyTorch"),
     Way(r"python bench/serving\.py .*", checked_only="loads the machine for minutes"),
 )
 
@@ -374,9 +377,13 @@ def _exists(words: list[str]) -> bool:
     if words[0] == "make":
         command = ["make", "--dry-run", *words[1:]]
         return not subprocess.run(command, cwd=_ROOT, capture_output=True, check=False).returncode
-    extras = re.fullmatch(r"\.(?:\[(.+)\])?", words[2])[1]
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return {*(extras or "").split(",")} <= {"", *project["optional-dependencies"]}
+    known = project["optional-dependencies"]
+    if words[2] == "--force-reinstall":
+        requirements = itertools.chain.from_iterable(known.values())
+        return any(re.match(rf"{words[-1]}[<>=]", requirement) for requirement in requirements)
+    extras = re.fullmatch(r"\.(?:\[(.+)\])?", words[2])[1]
+    return {*(extras or "").split(",")} <= {"", *known}
 
 
 def test_reference_has_all_that_is_public():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfdense import cli
+from tfdense.evaluation.baselines import USUAL
 from tfdense.images import read_image, write_image
 from tfdense.inference.match import Match
 
@@ -42,16 +43,32 @@ def test_classical_methods(dataset, tmp_path, capsys):
 
     results = json.loads((output / "results.json").read_text())
     assert (results["dataset"], results["pairs"], results["max_side"]) == ("homography", 2, 100)
-    assert list(results["methods"]) == ["identity", "DIS", "Farneback", "SIFT + homography"]
+    assert list(results["methods"]) == list(USUAL)
     assert results["methods"]["identity"]["mean_over_pairs"]["aepe"] == pytest.approx(5.0)
     with (output / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["pair"], row["method"]) for row in rows[::4]] == [
+    assert [(row["pair"], row["method"]) for row in rows[:: len(USUAL)]] == [
         ("left", "identity"),
         ("right", "identity"),
     ]
-    assert float(rows[4]["aepe"]) == pytest.approx(6.0)
+    assert float(rows[len(USUAL)]["aepe"]) == pytest.approx(6.0)
     assert sorted(path.name for path in output.iterdir()) == ["pairs.csv", "results.json"]
+
+
+def test_chosen_methods(dataset, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "out"
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output), "--methods"]
+    assert cli.main([*arguments, "SIFT + local affine", "identity"]) == 0
+    results = json.loads((output / "results.json").read_text())
+    assert list(results["methods"]) == ["SIFT + local affine", "identity"]
+
+    monkeypatch.delattr("cv2.optflow", raising=False)
+    output.rename(tmp_path / "before")
+    capsys.readouterr()
+    assert cli.main([*arguments, "identity", "DeepFlow"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfdense: error: DeepFlow needs OpenCV")
+    assert not output.exists()
 
 
 def match_in_place(source, target):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tfdense
 from tfdense import standard_streams
 from tfdense.errors import InputError, OutputError
-from tfdense.evaluation.baselines import BASELINES
+from tfdense.evaluation.baselines import BASELINES, USUAL, choose
 from tfdense.evaluation.contact_sheet import ContactSheet
 from tfdense.evaluation.datasets import DATASETS, find_pairs
 from tfdense.evaluation.measuring import Matches, Measurement, measure
@@ -54,6 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give uncertain pixels the flow of the certain ones around them",
     )
     parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=BASELINES,
+        default=USUAL,
+        metavar="METHOD",
+        help=f"the classical methods, of: {', '.join(BASELINES)} (all but DeepFlow, which needs "
+        "the extra peers)",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
@@ -87,12 +96,13 @@ def run(arguments: argparse.Namespace) -> int:
             "Received: none, so that only the classical methods would be measured."
         )
     arguments.mode = arguments.mode or "direct"
+    methods = choose(arguments.methods)
     pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output
     pictures = _PICTURES if arguments.model is not None else ()
     photos = find_images(arguments.data) if DATASETS[arguments.dataset].any_photo else ()
     check_outputs([folder / name for name in (*_NUMBERS, *pictures)], photos)
-    methods, mixture, worst = dict(BASELINES), None, ContactSheet()
+    mixture, worst = None, ContactSheet()
     if arguments.model is not None:
         methods[NETWORK] = _network(arguments, folder)
         mixture = methods[NETWORK].mixture
