@@ -61,8 +61,8 @@ def answer(
     )
     if fill:
         outputs = fill_uncertain(backend, outputs, shown[1].pixels)
-    seen = outputs["flow"].shape[:2]
-    if tiles is True and max(np.array(target.pixels.shape[:2]) / seen) < _AS_LARGE:
+    larger = np.array(target.pixels.shape[:2]) / outputs["flow"].shape[:2]
+    if tiles is True and larger.max() < _AS_LARGE:
         tiles = False
     if tiles:
         return match_tiles(

@@ -2,21 +2,21 @@
 
 A coarse match of the whole images tells where to look. For each tile of the target an affine map
 from the tile to the source is fitted to it, the source is sampled by that map, so that what is left
-of the change is small, and both are matched at the size that the network sees. Each pixel of the
-target belongs to one tile, which sees some more around it, and takes the answer of the tile or of
-the coarse match, whichever is more likely to be right.
+of the change is small, and both are matched at the size that the network sees. The answer to a
+pixel is the mean of those of the coarse match and of the tiles that see it, in which hardly any but
+the one most likely right counts; towards its rim a tile counts less and less.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tfdense.images import Photo
 from tfdense.inference.answers import HasConfidence
 from tfdense.inference.match import Match
-from tfdense.inference.spans import Span, Tiles, cut
+from tfdense.inference.spans import Span, cut
 from tfdense.inference.tile_views import CoarseView, Outputs, TileView
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, is_masked
 from tfdense.resampling import resize_image, sample
@@ -37,7 +37,7 @@ def match_tiles(
     target: Photo,
     shown: tuple[Photo, Photo],
     radius: float | None,
-    tiles: Tiles,
+    tiles: tuple[int, int] | Literal[True],
 ) -> Match:
     """Matches the target in tiles.
 
@@ -49,13 +49,10 @@ def match_tiles(
         shown: both, with noise in the place of what is masked.
         radius: R of the confidence, in px of the source; None takes one pixel of the source as the
             network sees it in a tile, but at least 1.
-        tiles: see `tfdense.lite.LiteMatcher.match`.
+        tiles: numbers of (rows, columns), or True for as many as show the target's own pixels.
 
     Returns:
         The match; its log_variance and logits are float16, for the sake of memory.
-
-    Raises:
-        InputError: if there are no such tiles.
     """
     size = coarse["flow"].shape[:2]
     height, width = target.pixels.shape[:2]
@@ -85,17 +82,15 @@ def match_tiles(
                 window = row.window[part.start - row.own.start : part.stop - row.own.start]
                 answer = _answer(*tile.look(own), mixture, radius, view.radius)
                 joined.add(own, answer, window[:, None] * column.window)
-    flow, confidence = joined.flow, joined.confidence
-    log_variance, logits = joined.log_variance, joined.logits
     if source.mask is not None or target.mask is not None:
-        masked = is_masked(flow, source.mask, target.mask)
-        confidence[masked] = 0
-        log_variance[masked] = UNKNOWN_LOG_VARIANCE
+        masked = is_masked(joined.flow, source.mask, target.mask)
+        joined.confidence[masked] = 0
+        joined.log_variance[masked] = UNKNOWN_LOG_VARIANCE
     return Match(
-        flow=flow,
-        confidence=confidence,
-        log_variance=log_variance,
-        logits=logits,
+        flow=joined.flow,
+        confidence=joined.confidence,
+        log_variance=joined.log_variance,
+        logits=joined.logits,
         radius=radius,
         source=source.pixels,
         target=target.pixels,
@@ -105,7 +100,13 @@ def match_tiles(
 
 
 class _Answer(NamedTuple):
-    """Of some pixels of the target, in px of the source; `rightness` is compared."""
+    """To some pixels of the target, in px of the source.
+
+    Attributes:
+        flow, confidence, log_variance, logits: see `Match`.
+        rightness: the probability that the flow is right, plus that it is so to a pixel of the
+            coarse match.
+    """
 
     flow: np.ndarray
     confidence: np.ndarray
@@ -139,12 +140,18 @@ class _Joined:
         return fresh
 
     def add(self, own: tuple[slice, slice], answer: _Answer, window=1.0) -> None:
-        """Adds the answer to some rows and columns."""
+        """Adds the answer to some rows and columns.
+
+        Args:
+            own: rows and columns, the former of those of `descend`.
+            answer: to them.
+            window: how much it counts, if as likely right as another, [rows, columns].
+        """
         rows = slice(own[0].start - self._rows.start, own[0].stop - self._rows.start)
         weight = window * (answer.rightness + _LEAST_RIGHTNESS) ** _POWER
-        before = self._weight[rows, own[1]]
-        before += weight
-        share = (weight / before)[..., None]
+        total = self._weight[rows, own[1]]
+        total += weight
+        share = (weight / total)[..., None]
         for name in ("flow", "log_variance", "logits"):
             values = getattr(self, name)[own]
             values += (share * (getattr(answer, name) - values)).astype(values.dtype)
