@@ -107,6 +107,15 @@ def test_a_matcher_has_tiles_for_all_its_pairs(pair):
         Matcher(OpticalFlow(), tiles=5)
 
 
+def test_a_homography_has_no_tiles(pair):
+    for use in ({"tiles": True}, {"tiles": (2, 2)}):
+        with pytest.raises(InputError, match="Expected no tiles in mode plane"):
+            Matcher(OpticalFlow(), "plane", **use)
+        with pytest.raises(InputError, match="Expected no tiles in mode plane"):
+            Matcher(OpticalFlow(), "plane").match(*pair, **use)
+    Matcher(OpticalFlow(), "plane", tiles=False)
+
+
 def test_masks(pair):
     mask = np.ones((480, 640), bool)
     mask[:, :200] = False

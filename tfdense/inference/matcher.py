@@ -91,7 +91,7 @@ class Matcher:
         tiles: of what `match` and `match_many` match unless `match` is told else, see there.
 
     Raises:
-        InputError: if there is no such mode, or there are no such tiles.
+        InputError: if there is no such mode, or there are no such tiles, or mode "plane" has any.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Matcher:
         self._run = MODES[mode]
         self._fill = fill
         self._origin = origin
-        self._tiles = checked(tiles)
+        self._tiles = self._checked(tiles)
 
     def __repr__(self) -> str:
         origin = "" if self._origin is None else f" of {self._origin[0]}"
@@ -162,7 +162,7 @@ class Matcher:
                 parts it is cut into, each of which is matched again, after the whole, with all the
                 detail that the network can see, see `tfdense.inference.tiles`. True takes as many
                 as show it the target's own pixels, and none where the whole does. False looks at
-                the whole only. None takes what the matcher was loaded with.
+                the whole only, as mode "plane" must. None takes what the matcher was loaded with.
 
         Returns:
             The match, at the target's size.
@@ -172,7 +172,7 @@ class Matcher:
                 positive, tiles are none, or the process was forked after TensorFlow was used.
         """
         _check_radius(radius)
-        tiles = self._tiles if tiles is None else checked(tiles)
+        tiles = self._tiles if tiles is None else self._checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
         match = self._match(source, target, radius, tiles)
@@ -292,6 +292,15 @@ class Matcher:
         """Returns the same, which computes the features of an image that recurs once."""
         backend = reusing(self._backend)
         return Matcher(backend, self._mode, self._fill, self._origin, self._tiles)
+
+    def _checked(self, tiles: Tiles) -> tuple[int, int] | bool:
+        tiles = checked(tiles)
+        if tiles and self._mode == "plane":
+            raise InputError(
+                "Expected no tiles in mode plane, which follows one homography at any size. "
+                f"Received: {tiles}"
+            )
+        return tiles
 
     def _match(self, source: Photo, target: Photo, radius: float | None, tiles: Tiles) -> Match:
         height, width = target.pixels.shape[:2]
