@@ -55,7 +55,8 @@ def places(rows: slice, height: int, width: int) -> np.ndarray:
     u, v = (cos * x - sin * y) / depth, (sin * x + cos * y) / depth
     turns = 2 * np.pi * _WAVES
     u, v = u + _HEIGHT * np.sin(turns * v), v + _HEIGHT * np.cos(turns * u)
-    return np.stack([u * side + (width - 1) / 2, v * side + (height - 1) / 2], axis=-1)
+    x, y = u * side + (width - 1) / 2, v * side + (height - 1) / 2
+    return np.stack([x, y], axis=-1).astype(np.float32)
 
 
 def large_pair(paths: list[Path], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
