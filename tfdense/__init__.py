@@ -27,6 +27,7 @@ def load(
     mode: str | None = None,
     setting: str = "base",
     fill: bool | None = None,
+    tiles: tuple[int, int] | bool | None = None,
 ):
     """Loads a network for matching.
 
@@ -52,6 +53,9 @@ def load(
             filled).
         fill: whether pixels that the network is uncertain of get the flow of the certain ones
             around them. None takes the setting's.
+        tiles: whether `match` matches a target that is larger than what the network sees a second
+            time, in tiles that show it the target's own pixels; or their numbers (rows, columns).
+            The time grows with the pixels, the memory hardly. None takes the setting's.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``. Threads
@@ -59,7 +63,7 @@ def load(
         TensorFlow does not work.
 
     Raises:
-        InputError: if there is no such network, mode or setting, or it cannot be loaded.
+        InputError: if there is no such network, mode, setting or tiles, or it cannot be loaded.
     """
     from tfdense.startup import check_keras
 
@@ -68,4 +72,4 @@ def load(
     from tfdense.inference import matcher
     from tfdense.inference.settings import resolve
 
-    return matcher.load(name_or_path, *resolve(setting, max_side, mode, fill))
+    return matcher.load(name_or_path, *resolve(setting, max_side, mode, fill, tiles))

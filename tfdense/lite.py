@@ -18,9 +18,9 @@ from tfdense.images import Photo
 from tfdense.inference.answers import to_match
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import Match
+from tfdense.inference.spans import Tiles, checked
+from tfdense.inference.tiles import match_tiles
 from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
-from tfdense.lite_spans import Tiles
-from tfdense.lite_tiles import match_tiles
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
 from tfdense.numpy_mixture import NumpyMixture
 from tfdense.pixels import to_bytes
@@ -159,7 +159,7 @@ class LiteMatcher:
             tiles: of images larger than what the network sees: how many (rows, columns) of parts
                 the target is cut into, each of which is matched again, after the coarse match, with
                 all the detail that the network can see. True takes as many as show it the target's
-                own pixels. None looks at the whole once. See `tfdense.lite_tiles`.
+                own pixels. None or False looks at the whole once. See `tfdense.inference.tiles`.
 
         Returns:
             The match, at the target's size.
@@ -170,6 +170,7 @@ class LiteMatcher:
         """
         if radius is not None and not radius > 0:
             raise InputError(f"Expected a positive radius. Received: {radius}")
+        tiles = checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
         match = self._match(source, target, radius, tiles)
@@ -187,7 +188,7 @@ class LiteMatcher:
         outputs = self.run(*(resize_image(photo.pixels, size) for photo in shown))
         if source.mask is not None or target.mask is not None:
             outputs = _forget_masked(outputs, *(_shares(photo, size) for photo in shown))
-        if tiles is None:
+        if not tiles:
             return to_match(outputs, mixture, source, target, radius, resize_smooth)
         return match_tiles(self.run, outputs, mixture, source, target, shown, radius, tiles)
 

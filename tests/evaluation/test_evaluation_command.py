@@ -94,12 +94,14 @@ def network(counting_network, monkeypatch):
 def test_network(dataset, tmp_path, capsys, network):
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
     options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128", "--fill"]
-    assert cli.main([*arguments, *options]) == 0
-    assert network[1] == [("runs/a", 128, "homography", True)]
+    assert cli.main([*arguments, *options, "--tiles", "2x3"]) == 0
+    assert network[1] == [("runs/a", 128, "homography", True, (2, 3))]
+    printed = capsys.readouterr().out
+    assert "network: runs/a (homography, filled, in tiles)" in printed
     figures = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
     # Nothing is right within 1 px.
     assert figures["expected_calibration_error"]["1"] == pytest.approx(P_1, abs=1e-4)
-    assert "expected calibration error: P_1 0.573" in capsys.readouterr().out
+    assert "expected calibration error: P_1 0.573" in printed
     for name in ("sparsification.png", "reliability.png", "worst_pairs.png"):
         assert read_image(tmp_path / "out" / name).std() > 10
 
@@ -150,7 +152,9 @@ def test_a_network_that_cannot_be_loaded_leaves_nothing(dataset, tmp_path, capsy
     ("arguments", "message"),
     [
         (["hpatchez", "--data", "."], "There is no data set 'hpatchez'. Expected one of homog"),
-        (["homography", "--data", ".", "--fill"], "Expected --model NETWORK beside --mode and --"),
+        (["homography", "--data", ".", "--fill"], "Expected --model NETWORK beside --mode, --fil"),
+        (["homography", "--data", ".", "--tiles", "auto"], "Expected --model NETWORK beside "),
+        (["homography", "--data", ".", "--model", "runs/a", "--tiles", "2"], "Expected tiles of"),
         (["homography", "--data", ".", "--mode", "direct"], "Expected --model NETWORK beside "),
         (["kitti-2015", "--data", "nowhere"], "There is no folder nowhere. Expected the training"),
         (["points", "--data", ".", "--max-side", "3"], "Expected --max-side to be at least 64"),

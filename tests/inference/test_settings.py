@@ -22,9 +22,9 @@ def test_a_setting_is_a_size_and_a_mode_filled_or_not(loaded):
     tfdense.load("run", setting="turbo")
     tfdense.load("run", setting="precise")
     assert loaded == [
-        ("run", 640, "direct", False, True),
-        ("run", 320, "direct", False, False),
-        ("run", 960, "wide-baseline", True, True),
+        ("run", 640, "direct", False, True, False),
+        ("run", 320, "direct", False, False, False),
+        ("run", 960, "wide-baseline", True, True, False),
     ]
     sides = [setting.max_side for setting in SETTINGS.values()]
     assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
@@ -35,9 +35,9 @@ def test_what_is_given_wins_over_the_setting(loaded):
     tfdense.load("run", mode="multiscale", setting="fast")
     tfdense.load("run", setting="precise", fill=False)
     assert loaded == [
-        ("run", 100, "wide-baseline", True, True),
-        ("run", 480, "multiscale", False, True),
-        ("run", 960, "wide-baseline", False, True),
+        ("run", 100, "wide-baseline", True, True, False),
+        ("run", 480, "multiscale", False, True, False),
+        ("run", 960, "wide-baseline", False, True, False),
     ]
 
 
@@ -58,10 +58,10 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
     image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
     arguments = ["match", str(image), str(image), "-o", str(tmp_path), "--model", "run"]
     main([*arguments, "--setting", "precise", "--mode", "multiscale"])
-    main([*arguments, "--max-side", "256", "--fill"])
-    main([*arguments, "--no-fill"])
+    main([*arguments, "--max-side", "256", "--fill", "--tiles", "auto"])
+    main([*arguments, "--no-fill", "--tiles", "2x3"])
     assert received == [
-        ("run", 960, "multiscale", True, True),
-        ("run", 256, "direct", True, True),
-        ("run", 640, "direct", False, True),
+        ("run", 960, "multiscale", True, True, False),
+        ("run", 256, "direct", True, True, True),
+        ("run", 640, "direct", False, True, (2, 3)),
     ]

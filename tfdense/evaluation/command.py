@@ -22,6 +22,7 @@ from tfdense.evaluation.tables import NETWORK, text_table, usage
 from tfdense.files import check_outputs, write_text
 from tfdense.images import find_images, write_image
 from tfdense.inference.modes import MODES
+from tfdense.inference.spans import read_tiles
 from tfdense.startup import import_tensorflow
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give uncertain pixels the flow of the certain ones around them",
     )
+    parser.add_argument("--tiles", metavar="N", help="see `tfdense match` (none)")
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -90,13 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
-    if arguments.model is None and (arguments.mode or arguments.fill):
+    if arguments.model is None and (arguments.mode or arguments.fill or arguments.tiles):
         raise InputError(
-            "Expected --model NETWORK beside --mode and --fill, which say how a network is used. "
+            "Expected --model NETWORK beside --mode, --fill and --tiles, which say how a network "
+            "is used. "
             "Received: none, so that only the classical methods would be measured."
         )
     arguments.mode = arguments.mode or "direct"
     methods = choose(arguments.methods)
+    arguments.tiles = read_tiles(arguments.tiles) or False
     pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output
     pictures = _PICTURES if arguments.model is not None else ()
@@ -117,7 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_side is not None:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
-        title += f", network: {arguments.model} ({usage(arguments.mode, arguments.fill)})"
+        use = usage(arguments.mode, arguments.fill, arguments.tiles)
+        title += f", network: {arguments.model} ({use})"
     _write_numbers(folder, arguments, count, measurements, summary, reasons)
     names = [*_NUMBERS]
     if arguments.model is not None:
@@ -195,7 +200,7 @@ def _network(arguments: argparse.Namespace, folder: Path):
     import_tensorflow()
     from tfdense.evaluation.raw_results import RecordedNetwork, identify
 
-    use = {"max_side": arguments.max_side, "mode": arguments.mode, "fill": arguments.fill}
+    use = {name: getattr(arguments, name) for name in ("max_side", "mode", "fill", "tiles")}
     key = identify(arguments.model, **use)
     return RecordedNetwork(lambda: tfdense.load(arguments.model, **use), folder / "raw" / key)
 
@@ -225,6 +230,7 @@ def _write_numbers(
         "model": arguments.model,
         "mode": arguments.mode,
         "fill": arguments.fill,
+        "tiles": arguments.tiles,
         "max_side": arguments.max_side,
         "pairs": count,
         "failed": reasons,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tfdense.errors import InputError
+from tfdense.inference.spans import Tiles
 
 NETWORK = "network"
 """What the network is called among the methods."""
@@ -113,7 +114,8 @@ def markdown_tables(results: Sequence[dict]) -> str:
     networks: dict[str, None] = {}
     for result in results:
         _require_same_origin(origins.setdefault(result["dataset"], result), result)
-        network = f"{result['model']} ({usage(result['mode'], result.get('fill', False))})"
+        use = usage(result["mode"], result.get("fill", False), result.get("tiles", False))
+        network = f"{result['model']} ({use})"
         for name, figures in result["methods"].items():
             if name == NETWORK:
                 networks[name := network] = None
@@ -124,9 +126,10 @@ def markdown_tables(results: Sequence[dict]) -> str:
     return "\n\n".join(table for table in tables if table)
 
 
-def usage(mode: str, fill: bool) -> str:
+def usage(mode: str, fill: bool, tiles: Tiles = False) -> str:
     """Says how a network was used."""
-    return f"{mode}, filled" if fill else mode
+    parts = [mode, "filled" if fill else "", "in tiles" if tiles else ""]
+    return ", ".join(part for part in parts if part)
 
 
 def _require_same_origin(first: dict, second: dict) -> None:

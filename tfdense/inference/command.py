@@ -17,6 +17,7 @@ from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.inference.spans import read_tiles
 from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -68,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="give uncertain pixels the flow of the certain ones around them (the setting's)",
     )
+    parser.add_argument(
+        "--tiles",
+        metavar="N",
+        help="match a target that is larger than what the network sees again in tiles: auto takes "
+        "as many as show the target's own pixels, 2x3 two rows of three, none looks at the whole "
+        "only (the setting's)",
+    )
     summary = "; ".join(
         f"{name}: {use.max_side} px, {use.mode}{', filled' if use.fill else ''}"
         f"{'' if use.refine else ', without the level at full resolution'}"
@@ -77,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--setting",
         choices=SETTINGS,
         default="base",
-        help=f"all three in one: {summary} (%(default)s)",
+        help=f"all four in one: {summary} (%(default)s)",
     )
     parser.add_argument(
         "--radius",
@@ -114,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Matches, writes the files and prints a summary."""
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    tiles = read_tiles(arguments.tiles)
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source, target = _read_images(arguments)
     outputs = [Path(arguments.output, name) for name in [*saving.FILES, *files(arguments.format)]]
@@ -123,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tfdense.inference import matcher as matchers
 
-    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill, tiles)
     matcher = (
         _connect(arguments.server, use)
         if arguments.server

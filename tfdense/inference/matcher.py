@@ -26,6 +26,7 @@ from tfdense.inference.checks import key_points, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.reusing import reusing
+from tfdense.inference.spans import Tiles, checked
 from tfdense.mixture import Mixture
 from tfdense.models import PRESETS
 from tfdense.models import load as load_model
@@ -33,7 +34,12 @@ from tfdense.models.presets import is_preset
 
 
 def load(
-    name_or_path: str | Path, max_side: int, mode: Mode, fill: bool, refine: bool = True
+    name_or_path: str | Path,
+    max_side: int,
+    mode: Mode,
+    fill: bool,
+    refine: bool = True,
+    tiles: Tiles = None,
 ) -> "Matcher":
     """Loads a network for matching; see `tfdense.load` and `tfdense.inference.settings`."""
     preset = is_preset(name_or_path)
@@ -44,8 +50,9 @@ def load(
         mode,
         fill,
         refine,
+        tiles,
     )
-    return Matcher(_load_backend(name_or_path, max_side, refine), mode, fill, origin)
+    return Matcher(_load_backend(name_or_path, max_side, refine), mode, fill, origin, tiles)
 
 
 def _load_backend(name_or_path: str | Path, max_side: int, refine: bool) -> Backend:
@@ -81,9 +88,10 @@ class Matcher:
         fill: whether uncertain pixels get the flow of the certain ones around them, see
             `tfdense.inference.filling`.
         origin: the arguments of `load`, if that made it.
+        tiles: of what `match` and `match_many` match unless `match` is told else, see there.
 
     Raises:
-        InputError: if there is no such mode.
+        InputError: if there is no such mode, or there are no such tiles, or mode "plane" has any.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class Matcher:
         mode: Mode = "direct",
         fill: bool = False,
         origin: tuple | None = None,
+        tiles: Tiles = None,
     ):
         if mode not in MODES:
             raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
@@ -100,6 +109,7 @@ class Matcher:
         self._run = MODES[mode]
         self._fill = fill
         self._origin = origin
+        self._tiles = self._checked(tiles)
 
     def __repr__(self) -> str:
         origin = "" if self._origin is None else f" of {self._origin[0]}"
@@ -131,6 +141,7 @@ class Matcher:
         both_ways: bool = False,
         source_mask=None,
         target_mask=None,
+        tiles: Tiles = None,
     ) -> Match:
         """Finds for every pixel of the target its place in the source.
 
@@ -147,21 +158,27 @@ class Matcher:
                 image's size: what is not 0 counts. So does an image's own alpha channel, from a
                 half on. Where the target is masked, or its match in the source, the confidence is
                 0; what is masked does not change the rest.
+            tiles: of a target larger than what the network sees: how many (rows, columns) of
+                parts it is cut into, each of which is matched again, after the whole, with all the
+                detail that the network can see, see `tfdense.inference.tiles`. True takes as many
+                as show it the target's own pixels, and none where the whole does. False looks at
+                the whole only, as mode "plane" must. None takes what the matcher was loaded with.
 
         Returns:
             The match, at the target's size.
 
         Raises:
             InputError: if an image cannot be read, is no image or too small, the radius is not
-                positive, or the process was forked after TensorFlow was used.
+                positive, tiles are none, or the process was forked after TensorFlow was used.
         """
         _check_radius(radius)
+        tiles = self._tiles if tiles is None else self._checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
-        match = self._match(source, target, radius)
+        match = self._match(source, target, radius, tiles)
         if not both_ways:
             return match
-        return dataclasses.replace(match, reverse=self._match(target, source, radius))
+        return dataclasses.replace(match, reverse=self._match(target, source, radius, tiles))
 
     def match_many(
         self,
@@ -200,7 +217,7 @@ class Matcher:
         _check_radius(radius)
         matcher = self._reusing()
         batches = None
-        if matcher._mode == "direct" and hasattr(matcher._backend, "run_many"):
+        if matcher._mode == "direct" and not self._tiles and hasattr(matcher._backend, "run_many"):
             batches = many.Batches(
                 matcher._backend.working_size,
                 matcher._backend.run_many,
@@ -210,7 +227,7 @@ class Matcher:
             )
         return many.match_many(
             pairs,
-            lambda source, target: matcher._match(source, target, radius),
+            lambda source, target: matcher._match(source, target, radius, self._tiles),
             batches,
             batch_size,
             both_ways,
@@ -273,14 +290,24 @@ class Matcher:
 
     def _reusing(self) -> "Matcher":
         """Returns the same, which computes the features of an image that recurs once."""
-        return Matcher(reusing(self._backend), self._mode, self._fill, self._origin)
+        backend = reusing(self._backend)
+        return Matcher(backend, self._mode, self._fill, self._origin, self._tiles)
 
-    def _match(self, source: Photo, target: Photo, radius: float | None) -> Match:
+    def _checked(self, tiles: Tiles) -> tuple[int, int] | bool:
+        tiles = checked(tiles)
+        if tiles and self._mode == "plane":
+            raise InputError(
+                "Expected no tiles in mode plane, which follows one homography at any size. "
+                f"Received: {tiles}"
+            )
+        return tiles
+
+    def _match(self, source: Photo, target: Photo, radius: float | None, tiles: Tiles) -> Match:
         height, width = target.pixels.shape[:2]
         size = self._backend.working_size(height, width)
         backend, *images = seen(self._backend, source, target)
         outputs = self._run(backend, *images, size)
-        return answer(self._backend, outputs, source, target, radius, self._fill)
+        return answer(self._backend, outputs, source, target, radius, self._fill, tiles)
 
 
 def _check_radius(radius: float | None) -> None:

@@ -7,6 +7,7 @@ from tfdense.errors import InputError
 from tfdense.inference.backends import described
 from tfdense.inference.matcher import Matcher
 from tfdense.inference.modes import Mode
+from tfdense.inference.spans import Tiles
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 
@@ -29,7 +30,14 @@ class RemoteBackend:
         return {name: values[0] for name, values in outputs.items()}
 
 
-def connect(client: Client, max_side: int, mode: Mode, fill: bool, refine: bool = True) -> Matcher:
+def connect(
+    client: Client,
+    max_side: int,
+    mode: Mode,
+    fill: bool,
+    refine: bool = True,
+    tiles: Tiles = None,
+) -> Matcher:
     """Returns a matcher whose network a server runs; the arguments are those of `matcher.load`.
 
     A server always runs the level at full resolution: `refine` changes nothing.
@@ -37,4 +45,4 @@ def connect(client: Client, max_side: int, mode: Mode, fill: bool, refine: bool 
     Raises:
         InputError: if the server does not answer, or is no `tfdense serve`.
     """
-    return Matcher(RemoteBackend(client, max_side), mode, fill)
+    return Matcher(RemoteBackend(client, max_side), mode, fill, tiles=tiles)

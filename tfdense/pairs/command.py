@@ -10,6 +10,7 @@ from tfdense.files import check_folder
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.inference.spans import read_tiles
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
 from tfdense.pairs.results import FORMATS, Selection, gathers, lost
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
     parser.add_argument("--mode", choices=MODES, help="see `tfdense match`")
     parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
+    parser.add_argument("--tiles", metavar="N", help="see `tfdense match`")
     parser.add_argument(
         "--setting", choices=SETTINGS, default="base", help="see `tfdense match` (%(default)s)"
     )
@@ -99,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 1 if a pair could not be matched.
     """
     _check(arguments)
+    tiles = read_tiles(arguments.tiles)
     folder, is_folder = arguments.output, arguments.pairs.is_dir()
     images = arguments.pairs if is_folder else arguments.images or arguments.pairs.parent
     names = names_in(images) if is_folder else []
@@ -110,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.inference import matcher as matchers
     from tfdense.pairs import working
 
-    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill)
+    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill, tiles)
     loading, matcher = (arguments.model, *use), None
     if arguments.retrieve is not None:
         matcher = matchers.load(*loading)

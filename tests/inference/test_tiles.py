@@ -10,8 +10,8 @@ import pytest
 from tfdense.errors import InputError
 from tfdense.exporting import export_tflite
 from tfdense.images import Photo
-from tfdense.lite_spans import spans
-from tfdense.lite_tiles import match_tiles
+from tfdense.inference.spans import checked, read_tiles, spans
+from tfdense.inference.tiles import match_tiles
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import LaplaceMixture
 from tfdense.numpy_mixture import NumpyMixture
@@ -131,8 +131,11 @@ def test_masks(images, coarse):
 def test_spans_cover_an_axis_once(length, seen, count):
     parts = spans(length, seen, count)
     assert len(parts) == (count or len(parts))
-    owned = np.concatenate([np.arange(length)[span.own] for span in parts])
-    np.testing.assert_array_equal(owned, np.arange(length))
+    shares = np.zeros(length)
+    for span in parts:
+        shares[span.own] += span.window
+        assert (np.abs(np.diff(span.window)) <= 0.5 / (span.length // 16) + 1e-6).all()
+    np.testing.assert_allclose(shares, 1, atol=1e-6)
     for span in parts:
         assert span.seen.start >= 0 and span.seen.stop <= length
         assert span.seen.start <= span.own.start < span.own.stop <= span.seen.stop
@@ -142,10 +145,55 @@ def test_spans_cover_an_axis_once(length, seen, count):
         assert first.seen.stop - second.seen.start >= 0.24 * first.length - 1
 
 
-@pytest.mark.parametrize("tiles", [False, 3, (0, 2), (2, 2.5), (1, 2, 3), "2x2"])
-def test_refuses(images, coarse, tiles):
-    with pytest.raises(InputError, match="Expected tiles to be True or"):
-        _match(images, coarse, tiles)
+def test_tiles_are_numbers_all_or_none():
+    assert [checked(tiles) for tiles in (None, False, True, [2, 3.0])] == [
+        False,
+        False,
+        True,
+        (2, 3),
+    ]
+    assert [read_tiles(text) for text in (None, "auto", "none", "2x3")] == [
+        None,
+        True,
+        False,
+        (2, 3),
+    ]
+
+
+@pytest.mark.parametrize("tiles", [3, (0, 2), (2, 2.5), (1, 2, 3), "2x2"])
+def test_refuses(tiles):
+    with pytest.raises(InputError, match="Expected tiles to be True, False or"):
+        checked(tiles)
+
+
+@pytest.mark.parametrize("text", ["2", "0x3", "2x3x4", "-1x2", "2 x 3", ""])
+def test_refuses_words(text):
+    with pytest.raises(InputError, match="Expected tiles of auto, none, or"):
+        read_tiles(text)
+
+
+def test_no_seam_is_seen_where_tiles_disagree(images):
+    """Each is sure of another shift, of up to two pixels of the target."""
+    grid, scale = _grid(_SIZE), np.array([300 / 64, 180 / 48])
+    pixels = (grid + 0.5) * scale - 0.5
+    places = pixels @ _AFFINE[:2] + _AFFINE[2]
+    flow = (places + 0.5) / np.array([330 / 64, 250 / 48]) - 0.5 - grid
+    coarse = _answer(flow, np.full((*_SIZE, 2), 1.0))
+    shifts = np.random.default_rng(0).uniform(-2, 2, (1000, 2))
+    number = itertools.count()
+
+    def shifted(source, target):
+        return _answer(np.full((*_SIZE, 2), shifts[next(number)]), np.full((*_SIZE, 2), -3.0))
+
+    match = _match(images, coarse, True, run=shifted)
+    assert next(number) == 5 * 6
+    off = (match.positions() - _AFFINE[2]) @ np.linalg.inv(_AFFINE[:2]) - _grid(_TARGET)
+    assert np.abs(off).max() < 2.01 and np.ptp(off) > 3
+    # One gives way to the next within an eighth of a tile: six rows, eight columns.
+    assert np.abs(np.diff(off, axis=0)).max() < 4 / 6 * 1.05
+    assert np.abs(np.diff(off, axis=1)).max() < 4 / 8 * 1.05
+    inside = match.confidence[2:-2, 2:-2]
+    np.testing.assert_allclose(inside, inside[0, 0], atol=1e-4)
 
 
 _LARGE = """
