@@ -22,7 +22,7 @@ from tfdense.inference.backends import (
     newest_saved_model,
     refuse_fork,
 )
-from tfdense.inference.checks import key_points, photo_to_match
+from tfdense.inference.checks import check_radius, key_points, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.reusing import reusing
@@ -155,7 +155,7 @@ class Matcher:
             InputError: if an image cannot be read, is no image or too small, the radius is not
                 positive, or the process was forked after TensorFlow was used.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
         match = self._match(source, target, radius)
@@ -197,7 +197,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if the batch size is not positive.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         matcher = self._reusing()
         batches = None
         if matcher._mode == "direct" and hasattr(matcher._backend, "run_many"):
@@ -247,7 +247,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if there is no such reference.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         return streaming.stream(self.network(radius), frames, reference, warm_start)
 
     def track(self, frames: Iterable, points) -> Iterator[tracking.TrackedPoints]:
@@ -281,8 +281,3 @@ class Matcher:
         backend, *images = seen(self._backend, source, target)
         outputs = self._run(backend, *images, size)
         return answer(self._backend, outputs, source, target, radius, self._fill)
-
-
-def _check_radius(radius: float | None) -> None:
-    if radius is not None and not radius > 0:
-        raise InputError(f"Expected a positive radius. Received: {radius}")

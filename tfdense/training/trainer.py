@@ -17,6 +17,7 @@ from tfdense.errors import InputError
 from tfdense.files import replacing, reporting
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
+from tfdense.training.checkpoints import restore
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
@@ -91,7 +92,7 @@ class Trainer:
             str(folder / "checkpoints"),
             max_to_keep=2,
         )
-        self._restore()
+        restore(self._checkpoints, config.model.preset)
         self.step = int(self._saved_step)
         self.stopped_by: int | None = None
 
@@ -306,17 +307,6 @@ class Trainer:
         with reporting(self.folder / "checkpoints", tf.errors.OpError):
             self._checkpoints.save(self.step)
 
-    def _restore(self) -> None:
-        path = self._checkpoints.latest_checkpoint
-        if path is None:
-            return
-        try:
-            self._checkpoints.checkpoint.restore(path).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"{path} is not a checkpoint of this {self.config.model.preset}: {reason}"
-            ) from None
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> None:
