@@ -65,12 +65,19 @@ class Watch:
         elif event == "import" and arguments[0] == CANARY:
             self.seen.append(f"import {CANARY}")
         elif event in _CHANGES or (event == "open" and _writes(arguments)):
-            for name in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
-                if isinstance(name, (str, bytes, os.PathLike)) and not self._is_inside(name):
-                    self.seen.append(f"{event} {name!r}")
+            two = event in ("os.rename", "os.link", "os.symlink")
+            # Of `shutil.rmtree`: a name in the folder of this descriptor.
+            folder = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
+            for name in arguments[: 2 if two else 1]:
+                if isinstance(name, (str, bytes, os.PathLike)):
+                    name = os.fsdecode(name)
+                    if folder not in (-1, None):
+                        name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
+                    if not self._is_inside(name):
+                        self.seen.append(f"{event} {name!r}")
 
-    def _is_inside(self, name) -> bool:
-        path = os.path.realpath(os.fsdecode(name))
+    def _is_inside(self, name: str) -> bool:
+        path = os.path.realpath(name)
         return path.startswith((f"{self.folder}/", "/dev/null")) or path == str(self.folder)
 
 
@@ -96,16 +103,18 @@ CANARY = "tfdense_fuzz_canary"
 _watch = Watch()
 
 
-def fuzz(strategy, *, inputs: int = INPUTS) -> Callable:
+def fuzz(strategy, *, prepare: Callable | None = None, inputs: int = INPUTS) -> Callable:
     """Makes a test of a target: a function of a fixture ``trial`` and of one drawn input.
 
     Args:
         strategy: of Hypothesis, of the inputs.
+        prepare: makes of the folder of the test what the target finds as ``trial.whole``.
         inputs: how many at most.
     """
 
     def decorate(target: Callable) -> Callable:
         def test(trial):
+            trial.whole = prepare and prepare(trial.folder)
             trial.begin(f"{target.__module__.rpartition('.')[2]}.{target.__name__}")
 
             @hypothesis.settings(
@@ -229,7 +238,7 @@ def _peak_memory() -> int:
 
 def small_answer(values: np.ndarray, most: int = 2**28) -> None:
     """What was read has to be an array of some plain type, and not a bomb."""
-    if values.dtype.kind not in "buif" or values.nbytes > most:
+    if values.dtype.kind not in "buifc" or values.nbytes > most:
         raise Finding(f"it was read as {values.dtype} {values.shape}")
 
 

@@ -15,7 +15,7 @@ from oracle import evil_pickles, fuzz, small_answer
 
 from tfdense.models.presets import load_weights
 from tfdense.torch_files import read_state_dict
-from tfdense.training.checkpoints import restore
+from tfdense.training.checkpoints import restored
 
 pytestmark = pytest.mark.fuzz
 
@@ -72,25 +72,18 @@ def _weights(tmp: Path) -> bytes:
     return (tmp / "network.weights.h5").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return _weights(tmp_path_factory.mktemp("weights"))
-
-
 def _load(trial, content: bytes) -> None:
     path = trial.folder / "network.weights.h5"
     path.write_bytes(content)
     load_weights(_NETWORK, path)
 
 
-@fuzz(EDITS)
+@fuzz(EDITS, prepare=_weights)
 def test_weights(trial, edits):
-    if not hasattr(trial, "weights"):
-        trial.weights = _weights(trial.folder)
-    _load(trial, apply(trial.weights, edits))
+    _load(trial, apply(trial.whole, edits))
 
 
-_KERNEL = "layers/a/vars/0"
+_KERNEL = "layers/conv2d/vars/0"
 _STRUCTURES = {
     "external link": lambda file: _put(file, h5py.ExternalLink("/etc/hostname", "/x")),
     "soft link to itself": lambda file: _put(file, h5py.SoftLink(f"/{_KERNEL}")),
@@ -115,36 +108,39 @@ _STRUCTURES = {
 
 
 def _put(file, link) -> None:
-    del file[_KERNEL]
+    file.pop(_KERNEL)
     file[_KERNEL] = link
 
 
 def _data(file, **options) -> None:
-    del file[_KERNEL]
+    file.pop(_KERNEL)
     file.create_dataset(_KERNEL, **options)
 
 
-@fuzz(st.tuples(st.sampled_from(sorted(_STRUCTURES)), EDITS))
+@fuzz(st.tuples(st.sampled_from(sorted(_STRUCTURES)), EDITS), prepare=_weights)
 def test_structures_of_weights(trial, drawn):
     name, edits = drawn
-    if not hasattr(trial, "weights"):
-        trial.weights = _weights(trial.folder)
-    buffer = io.BytesIO(trial.weights)
+    buffer = io.BytesIO(trial.whole)
     with h5py.File(buffer, "r+") as file:
         _STRUCTURES[name](file)
     _load(trial, apply(buffer.getvalue(), edits[:2]))
 
 
-@fuzz(st.tuples(st.sampled_from(["index", "data-00000-of-00001", "checkpoint"]), EDITS))
+def _checkpoint() -> tf.train.Checkpoint:
+    return tf.train.Checkpoint(model=[tf.Variable(tf.ones([4, 5]))], step=tf.Variable(3))
+
+
+@fuzz(
+    st.tuples(st.sampled_from(["index", "data-00000-of-00001", "checkpoint"]), EDITS),
+    prepare=lambda folder: tf.train.CheckpointManager(
+        _checkpoint(), str(folder / "whole"), 2
+    ).save(7),
+)
 def test_checkpoints_of_a_training(trial, drawn):
     name, edits = drawn
     whole, folder = trial.folder / "whole", trial.folder / "checkpoints"
-    variables = {"model": [tf.Variable(np.ones([4, 5], np.float32))], "step": tf.Variable(3)}
-    checkpoint = tf.train.Checkpoint(**variables)
-    if not whole.exists():
-        tf.train.CheckpointManager(checkpoint, str(whole), 2).save(7)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
     path = folder / ("checkpoint" if name == "checkpoint" else f"ckpt-7.{name}")
     path.write_bytes(apply(path.read_bytes(), edits))
-    restore(tf.train.CheckpointManager(checkpoint, str(folder), 2), "network")
+    restored(_checkpoint(), folder, "network")

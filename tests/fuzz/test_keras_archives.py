@@ -64,26 +64,20 @@ def _load(trial, content: bytes) -> None:
     load(path)
 
 
-def _members(trial) -> dict[str, bytes]:
-    if not hasattr(trial, "members"):
-        trial.members = _saved(trial.folder)
-    return dict(trial.members)
-
-
 def test_a_whole_one_is_loaded(tmp_path):
     _saved(tmp_path)
     assert isinstance(load(tmp_path / "whole.keras")[0], Small)
 
 
-@fuzz(EDITS)
+@fuzz(EDITS, prepare=_saved)
 def test_archives(trial, edits):
-    _load(trial, apply(zipped(_members(trial)), edits))
+    _load(trial, apply(zipped(trial.whole), edits))
 
 
-@fuzz(st.tuples(st.sampled_from([_CONFIG, _WEIGHTS, "metadata.json"]), EDITS))
+@fuzz(st.tuples(st.sampled_from([_CONFIG, _WEIGHTS, "metadata.json"]), EDITS), prepare=_saved)
 def test_members(trial, drawn):
     name, edits = drawn
-    members = _members(trial)
+    members = trial.whole
     _load(trial, zipped({**members, name: apply(members[name], edits)}))
 
 
@@ -127,11 +121,12 @@ _HOSTILE = [
         st.sampled_from(_HOSTILE),
         st.sampled_from(["whole", "filters", "dtype", "more", "compile", "build", "layers"]),
         EDITS,
-    )
+    ),
+    prepare=_saved,
 )
 def test_what_loading_would_execute(trial, drawn):
     hostile, place, edits = drawn
-    members = _members(trial)
+    members = trial.whole
     config = json.loads(members[_CONFIG])
     if place == "whole":
         config = hostile
@@ -161,10 +156,11 @@ _BOMB = b'{"a": [' + b"0," * 2**24 + b"0]}"
             {"model.weights.npz": zipped({"a.npy": evil_pickles()[0]})},
         ]
     ),
+    prepare=_saved,
     inputs=16,
 )
 def test_bombs_and_paths(trial, more):
-    _load(trial, zipped({**_members(trial), **more}, zipfile.ZIP_DEFLATED))
+    _load(trial, zipped({**trial.whole, **more}, zipfile.ZIP_DEFLATED))
 
 
 @fuzz(mutated([zipped({"config.json": b"{}"}), b"PK\x05\x06" + bytes(18), io.BytesIO().read()]))

@@ -12,16 +12,14 @@ from tfdense.tflite_files import open_file, read_operations, seal, signature_nam
 pytestmark = pytest.mark.fuzz
 
 
-def _whole(trial) -> bytes:
-    if not hasattr(trial, "whole"):
-        kernel = tf.ones([3, 3, 3, 2])
+def _whole(folder) -> bytes:
+    kernel = tf.ones([3, 3, 3, 2])
 
-        def function(x):
-            return {"y": tf.exp(tf.nn.conv2d(x, kernel, 1, "SAME"))[:, 1:3]}
+    def function(x):
+        return {"y": tf.exp(tf.nn.conv2d(x, kernel, 1, "SAME"))[:, 1:3]}
 
-        content = convert(function, {"x": tf.TensorSpec([1, 8, 6, 3], tf.float32)})
-        trial.whole = add_metadata(content, {"preset": "mine", "size": [8, 6]})
-    return trial.whole
+    content = convert(function, {"x": tf.TensorSpec([1, 8, 6, 3], tf.float32)})
+    return add_metadata(content, {"preset": "mine", "size": [8, 6]})
 
 
 def _open(trial, content: bytes) -> None:
@@ -32,11 +30,11 @@ def _open(trial, content: bytes) -> None:
     signature_names(file.metadata)
 
 
-@fuzz(EDITS)
+@fuzz(EDITS, prepare=_whole)
 def test_changed(trial, edits):
-    _open(trial, apply(_whole(trial), edits))
+    _open(trial, apply(trial.whole, edits))
 
 
-@fuzz(EDITS)
+@fuzz(EDITS, prepare=_whole)
 def test_changed_and_sealed_again(trial, edits):
-    _open(trial, seal(apply(_whole(trial), edits[:2])))
+    _open(trial, seal(apply(trial.whole, edits[:2])))

@@ -1,27 +1,46 @@
 """What a training goes on from: the checkpoints of its folder."""
 
+from pathlib import Path
+
 import tensorflow as tf
 
 from tfdense.errors import InputError, printable
 
+_KEPT = 2
 
-def restore(manager: tf.train.CheckpointManager, what: str) -> None:
-    """Restores the latest checkpoint, if there is one.
+
+def restored(checkpoint: tf.train.Checkpoint, folder: Path, what: str) -> tf.train.CheckpointManager:
+    """Restores the latest checkpoint of a folder, if there is one.
 
     Args:
-        manager: of the checkpoints.
+        checkpoint: what shall be restored, and saved.
+        folder: of the checkpoints.
         what: they should be of, for the message.
+
+    Returns:
+        What saves the next ones there, and keeps the latest two.
 
     Raises:
         InputError: if it is damaged or of something else.
     """
+    state = folder / "checkpoint"
+    try:
+        manager = tf.train.CheckpointManager(checkpoint, str(folder), _KEPT)
+    except Exception:  # TensorFlow raises errors of any type of what is damaged
+        raise InputError(f"{state} is damaged.") from None
+    # The manager deletes the oldest of those that it knows.
+    if any(Path(known).parent != folder for known in manager.checkpoints):
+        raise InputError(f"{state} names checkpoints that are not in its folder.")
     path = manager.latest_checkpoint
     if path is None:
-        return
+        if found := sorted(folder.glob("*.index")):
+            raise InputError(f"{state} is damaged: it does not name {found[-1].stem}.")
+        return manager
     try:
-        manager.checkpoint.restore(path).assert_consumed()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0]
+        checkpoint.restore(path).assert_consumed()
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             printable(f"{path} is not a checkpoint of this {what}: {reason}")
         ) from None
+    return manager

@@ -17,7 +17,7 @@ from tfdense.errors import InputError
 from tfdense.files import replacing, reporting
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
-from tfdense.training.checkpoints import restore
+from tfdense.training.checkpoints import restored
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
@@ -80,7 +80,7 @@ class Trainer:
         self._validation_pairs = validation_pairs(
             config.data, config.train.batch_size, config.train.validation_pairs, config.seed
         )
-        self._checkpoints = tf.train.CheckpointManager(
+        self._checkpoints = restored(
             # Named one by one: TensorFlow does not look into the lists of layers of a Keras model.
             tf.train.Checkpoint(
                 model=[variable.value for variable in self.model.variables],
@@ -89,10 +89,9 @@ class Trainer:
                 step=self._saved_step,
                 best=self._best,
             ),
-            str(folder / "checkpoints"),
-            max_to_keep=2,
+            folder / "checkpoints",
+            config.model.preset,
         )
-        restore(self._checkpoints, config.model.preset)
         self.step = int(self._saved_step)
         self.stopped_by: int | None = None
 
