@@ -5,7 +5,7 @@ READY := .venv/ready
 DEMO := runs/demo
 DEVICE := runs/device
 
-.PHONY: setup demo device-files test test-slow test-addons test-web web web-files lint format
+.PHONY: setup demo device-files test test-slow fuzz test-addons test-web web web-files lint format
 
 setup: $(READY)
 
@@ -41,6 +41,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Broken and hostile inputs, some 400 to each target, in a process of its own: if that dies or hangs,
+# the next goes on, and the input is in runs/fuzz. FUZZ_INPUTS and FUZZ_SECONDS bound each target.
+fuzz: setup
+	$(BIN)/pytest -m fuzz --numprocesses 1 --max-worker-restart 20 tests/fuzz
 
 # The operations against TensorFlow Addons, which runs under TensorFlow 2.15 and Python 3.9 to 3.11.
 test-addons:

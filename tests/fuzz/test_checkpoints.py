@@ -132,9 +132,9 @@ def _checkpoint() -> tf.train.Checkpoint:
 
 @fuzz(
     st.tuples(st.sampled_from(["index", "data-00000-of-00001", "checkpoint"]), EDITS),
-    prepare=lambda folder: tf.train.CheckpointManager(
-        _checkpoint(), str(folder / "whole"), 2
-    ).save(7),
+    prepare=lambda folder: tf.train.CheckpointManager(_checkpoint(), str(folder / "whole"), 2).save(
+        7
+    ),
 )
 def test_checkpoints_of_a_training(trial, drawn):
     name, edits = drawn

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import strategies as st
 from mutations import mutated, png_resealed
 from oracle import Finding, fuzz, small_answer
+import tensorflow as tf
 from PIL import Image
 
+from tfdense.errors import InputError
+from tfdense.exporting.encoded import decode_upright
 from tfdense.images import load_image, load_mask
 
 pytestmark = pytest.mark.fuzz
@@ -59,6 +62,7 @@ def _seeds() -> dict[str, bytes]:
 
 
 _SEEDS = _seeds()
+_DECODE = tf.function(decode_upright, input_signature=[tf.TensorSpec([], tf.string)])
 _PNGS = [content for name, content in _SEEDS.items() if "png" in name]
 
 
@@ -95,6 +99,15 @@ def test_png_with_right_checksums(trial, content):
 @fuzz(st.binary(max_size=200) | st.tuples(mutated(_SEEDS.values()), st.binary()).map(b"".join))
 def test_noise(trial, content):
     _decode(content)
+
+
+@fuzz(mutated([_SEEDS[name] for name in _SEEDS if name[:3] in ("jpe", "png", "bmp", "gif")]))
+def test_decoders_of_exported_networks(trial, content):
+    try:
+        pixels, alpha = _DECODE(tf.constant(content))
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(str(error).splitlines()[0]) from None
+    assert pixels.dtype == tf.uint8 and pixels.shape[:2] == alpha.shape
 
 
 @fuzz(mutated(_SEEDS.values()))

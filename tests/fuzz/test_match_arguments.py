@@ -91,7 +91,9 @@ _OTHERS = st.one_of(
     st.floats(),
     st.text(max_size=9),
     st.binary(max_size=9),
-    st.sampled_from([object(), [], [[]], [[1, 2], [3]], {}, {1}, datetime.date(2000, 1, 1), "a\0b"]),
+    st.sampled_from(
+        [object(), [], [[]], [[1, 2], [3]], {}, {1}, datetime.date(2000, 1, 1), "a\0b"]
+    ),
     arrays.arrays(np.uint8, arrays.array_shapes(min_dims=0, max_dims=5)),
 )
 _IMAGES = _array() | _array() | _OTHERS

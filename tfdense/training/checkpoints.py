@@ -9,7 +9,9 @@ from tfdense.errors import InputError, printable
 _KEPT = 2
 
 
-def restored(checkpoint: tf.train.Checkpoint, folder: Path, what: str) -> tf.train.CheckpointManager:
+def restored(
+    checkpoint: tf.train.Checkpoint, folder: Path, what: str
+) -> tf.train.CheckpointManager:
     """Restores the latest checkpoint of a folder, if there is one.
 
     Args:
@@ -33,8 +35,8 @@ def restored(checkpoint: tf.train.Checkpoint, folder: Path, what: str) -> tf.tra
         raise InputError(f"{state} names checkpoints that are not in its folder.")
     path = manager.latest_checkpoint
     if path is None:
-        if found := sorted(folder.glob("*.index")):
-            raise InputError(f"{state} is damaged: it does not name {found[-1].stem}.")
+        if state.exists():  # else the first one was not finished
+            raise InputError(f"{state} is damaged: it names no checkpoint.")
         return manager
     try:
         checkpoint.restore(path).assert_consumed()

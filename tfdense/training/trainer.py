@@ -156,6 +156,17 @@ class Trainer:
         Raises:
             InputError: if loss or gradient are not finite for too many steps in a row.
         """
+        with asked_to_stop() as stop:
+            stop.at_once = True
+            try:
+                self._train(stop)
+            except KeyboardInterrupt:
+                if not stop.at_once or not stop.is_set():
+                    raise
+        self.stopped_by = stop.signal
+        return self.step >= self.config.train.steps
+
+    def _train(self, stop: Stop) -> None:
         settings = self.config.train
         # It may be resumed from another working directory.
         save_config(self.folder / "config.yaml", locate(self.config))
@@ -171,30 +182,28 @@ class Trainer:
             settings.precision == "mixed_float16",
             self._strategy,
         )
-        with asked_to_stop() as stop:
-            while self.step < settings.steps and not stop.is_set():
-                asked = time.perf_counter()
-                batch = next(batches)
-                stopwatch.waited(time.perf_counter() - asked)
-                loss, gradient_norm = train_step(batch)
-                losses.append(loss)
-                self.step += 1
-                left_out.watch(self.step, batch, loss, gradient_norm)
-                last = self.step == settings.steps
-                if last or self.step % settings.log_every == 0:
-                    self._log(records, losses, gradient_norm, stopwatch, left_out.count())
-                    losses = []
-                if last or self.step % settings.validate_every == 0:
-                    # The last one is not made up for: nothing goes on from there.
-                    self._validate(records, None if last else stop)
-                    stopwatch.restart()
-                if last or self.step % settings.checkpoint_every == 0:
-                    self._save_checkpoint()
-                    stopwatch.restart()
-        self.stopped_by = stop.signal
+        while self.step < settings.steps and not stop.is_set():
+            asked = time.perf_counter()
+            batch = next(batches)
+            stopwatch.waited(time.perf_counter() - asked)
+            loss, gradient_norm = train_step(batch)
+            stop.at_once = False
+            losses.append(loss)
+            self.step += 1
+            left_out.watch(self.step, batch, loss, gradient_norm)
+            last = self.step == settings.steps
+            if last or self.step % settings.log_every == 0:
+                self._log(records, losses, gradient_norm, stopwatch, left_out.count())
+                losses = []
+            if last or self.step % settings.validate_every == 0:
+                # The last one is not made up for: nothing goes on from there.
+                self._validate(records, None if last else stop)
+                stopwatch.restart()
+            if last or self.step % settings.checkpoint_every == 0:
+                self._save_checkpoint()
+                stopwatch.restart()
         if self.step % settings.checkpoint_every and self.step < settings.steps:
             self._save_checkpoint()
-        return self.step >= settings.steps
 
     def _owes_validation(self, records: Records) -> bool:
         """Says whether the network as it is was not validated, though it should have been."""
@@ -305,7 +314,6 @@ class Trainer:
         self._saved_step.assign(self.step)
         with reporting(self.folder / "checkpoints", tf.errors.OpError):
             self._checkpoints.save(self.step)
-
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> None:
