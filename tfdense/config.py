@@ -105,6 +105,9 @@ class LossConfig:
     photometric: PhotometricConfig = PhotometricConfig()
 
 
+Strategy = Literal["single", "mirrored", "multiworker"]
+"""Over what a training is spread, see `tfdense.training.strategies`."""
+
 SHIPPED = "shipped"
 """What stands in `TrainConfig.initial_weights` for the weights that come with tfdense."""
 
@@ -134,6 +137,10 @@ class TrainConfig:
         stop_after_left_out: so many steps in a row without a finite loss and gradient, which are
             left out, end the training.
         validation_pairs: how many pairs of held-out photos each validation takes.
+        strategy: ``single`` trains on one device; ``mirrored`` shares each batch among the GPUs of
+            the machine; ``multiworker`` among the machines that the variable ``TF_CONFIG`` names,
+            where each gets the same configuration and, for the run, a folder that all reach. None
+            takes the last where ``TF_CONFIG`` is set, else the second where there are GPUs.
     """
 
     steps: int = Field(20000, ge=1)
@@ -156,6 +163,7 @@ class TrainConfig:
     checkpoint_every: int = Field(500, ge=1)
     stop_after_left_out: int = Field(20, ge=1)
     validation_pairs: int = Field(32, ge=1)
+    strategy: Strategy | None = None
 
     @pydantic.model_validator(mode="after")
     def _what_needs_what(self):

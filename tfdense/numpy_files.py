@@ -95,7 +95,7 @@ def _read(file: IO[bytes], size: int, objects: bool) -> np.ndarray:
     shape, by_columns, dtype = header[version](file)
     count = int(np.prod(shape, dtype=object)) if shape else 1
     if dtype.hasobject:
-        if not objects or dtype != object:
+        if not objects or dtype.kind != "O":
             raise ValueError("it holds objects")
         values = _Unpickler(file).load()
         if not isinstance(values, np.ndarray) or values.shape != shape:

@@ -90,8 +90,18 @@ _TREES = st.recursive(
     max_leaves=5,
 )
 _PLACES = st.sampled_from(
-    [("format",), ("state",), ("state", "model/0000"), ("state", "model/0000", "shape"), ("data",)]
-    + [("state", "model/0000", "dtype"), ("files",), ("files", "photos.npz"), ("programs",), ()]
+    [
+        ("format",),
+        ("state",),
+        ("state", "model/0000"),
+        ("state", "model/0000", "shape"),
+        ("data",),
+        ("state", "model/0000", "dtype"),
+        ("files",),
+        ("files", "photos.npz"),
+        ("programs",),
+        (),
+    ]
 )
 _NAMES = st.sampled_from([["../whole/photos"], ["/etc/passwd"], ["a\0b"], ["photos", "photos"]])
 

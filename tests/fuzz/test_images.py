@@ -5,10 +5,10 @@ import io
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import strategies as st
 from mutations import mutated, png_resealed
 from oracle import Finding, fuzz, small_answer
-import tensorflow as tf
 from PIL import Image
 
 from tfdense.errors import InputError
@@ -63,6 +63,7 @@ def _seeds() -> dict[str, bytes]:
 
 _SEEDS = _seeds()
 _DECODE = tf.function(decode_upright, input_signature=[tf.TensorSpec([], tf.string)])
+_DECODE.get_concrete_function()  # the tracing of which writes files
 _PNGS = [content for name, content in _SEEDS.items() if "png" in name]
 
 

@@ -173,7 +173,7 @@ _PATHS = st.sampled_from(
 )
 
 
-@fuzz(st.tuples(_PATHS, _HEADERS, st.sampled_from(_REST + [b"", b"5\r\nhello\r\n0\r\n\r\n"])))
+@fuzz(st.tuples(_PATHS, _HEADERS, st.sampled_from([*_REST, b"", b"5\r\nhello\r\n0\r\n\r\n"])))
 def test_headers(trial, drawn):
     path, headers, body = drawn
     content = _post(path, body).partition(b"\r\n\r\n")

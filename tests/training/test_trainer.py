@@ -158,7 +158,7 @@ def _poison(trainer, monkeypatch, name, which):
             yield pair
 
     monkeypatch.setattr(trainer, "_training_pairs", poisoned)
-    monkeypatch.setattr(trainer, "_distribute", lambda dataset: dataset)
+    monkeypatch.setattr(trainer, "_batches", trainer._training_pairs)
 
 
 def test_sigterm_stops_validation_and_resuming_makes_up_for_it(

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -13,15 +13,17 @@ import tensorflow as tf
 
 from tfdense.config import SHIPPED, Config, locate, save_config
 from tfdense.data import training_pairs, validation_pairs
+from tfdense.data.pipeline import WHOLE, Part
 from tfdense.errors import InputError
 from tfdense.files import replacing, reporting
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
+from tfdense.training import strategies
 from tfdense.training.checkpoints import restored
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
-from tfdense.training.step import build_train_step, distribution_strategy
+from tfdense.training.step import build_train_step
 from tfdense.training.stopping import Stop, asked_to_stop
 from tfdense.training.validation import validate
 from tfdense.visualize import training_picture
@@ -52,7 +54,9 @@ class Trainer:
         self.config = config
         self.folder = folder
         keras.utils.set_random_seed(config.seed)
-        self._strategy = strategy or distribution_strategy()
+        self._strategy = strategy or strategies.distribution_strategy(config.train.strategy)
+        # Of several workers one writes; the others read the checkpoints of its folder.
+        self._writes = strategies.worker_count(self._strategy) == 1 or strategies.worker() == 0
         if config.train.batch_size % self._strategy.num_replicas_in_sync:
             raise InputError(
                 f"train.batch_size should be a multiple of the "
@@ -155,11 +159,13 @@ class Trainer:
 
         Raises:
             InputError: if loss or gradient are not finite for too many steps in a row.
+            WorkerLost: if another worker of the training does not answer.
         """
         with asked_to_stop() as stop:
             stop.at_once = True
             try:
-                self._train(stop)
+                with strategies.noticing_losses(self._strategy):
+                    self._train(stop)
             except KeyboardInterrupt:
                 if not stop.at_once or not stop.is_set():
                     raise
@@ -169,12 +175,16 @@ class Trainer:
     def _train(self, stop: Stop) -> None:
         settings = self.config.train
         # It may be resumed from another working directory.
-        save_config(self.folder / "config.yaml", locate(self.config))
-        records = Records(self.folder, self.step)
-        if self._owes_validation(records):
-            self._validate(records)
+        records = None
+        if self._writes:
+            save_config(self.folder / "config.yaml", locate(self.config))
+            records = Records(self.folder, self.step)
+            if self._owes_validation(records):
+                self._validate(records)
+        add_up = strategies.summing(self._strategy)
+        self._check_together(add_up)
         train_step = self.build_step()
-        batches = iter(self._distribute(self._training_pairs()))
+        batches = iter(self._batches())
         stopwatch, losses = Stopwatch(), []
         left_out = LeftOut(
             self.folder,
@@ -182,7 +192,7 @@ class Trainer:
             settings.precision == "mixed_float16",
             self._strategy,
         )
-        while self.step < settings.steps and not stop.is_set():
+        while self.step < settings.steps and not add_up(stop.is_set()):
             asked = time.perf_counter()
             batch = next(batches)
             stopwatch.waited(time.perf_counter() - asked)
@@ -193,9 +203,11 @@ class Trainer:
             left_out.watch(self.step, batch, loss, gradient_norm)
             last = self.step == settings.steps
             if last or self.step % settings.log_every == 0:
-                self._log(records, losses, gradient_norm, stopwatch, left_out.count())
+                count = left_out.count()
+                if records:
+                    self._log(records, losses, gradient_norm, stopwatch, count)
                 losses = []
-            if last or self.step % settings.validate_every == 0:
+            if records and (last or self.step % settings.validate_every == 0):
                 # The last one is not made up for: nothing goes on from there.
                 self._validate(records, None if last else stop)
                 stopwatch.restart()
@@ -212,16 +224,25 @@ class Trainer:
         due = self.step % self.config.train.validate_every == 0
         return due and records.last_validation != self.step
 
-    def _training_pairs(self) -> tf.data.Dataset:
-        config = self.config
-        return training_pairs(config.data, config.train.batch_size, config.seed, self.step)
+    def _check_together(self, add_up: Callable[[int], int]) -> None:
+        """Makes sure that all workers go on from the same step."""
+        count = strategies.worker_count(self._strategy)
+        if add_up(self.step) != count * self.step:
+            raise InputError(
+                f"Expected all {count} workers at one step. Received: another one than "
+                f"{self.step}; give each the folder of the same run, which all can read."
+            )
 
-    def _distribute(self, dataset: tf.data.Dataset):
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.DATA
+    def _training_pairs(self, part: Part = WHOLE) -> tf.data.Dataset:
+        config = self.config
+        return training_pairs(
+            config.data, config.train.batch_size, config.seed, self.step, part=part
         )
-        return self._strategy.experimental_distribute_dataset(dataset.with_options(options))
+
+    def _batches(self):
+        return strategies.distribute(
+            self._strategy, self._training_pairs, self.config.train.batch_size
+        )
 
     @property
     def _weights(self) -> list[tf.Variable]:
@@ -311,6 +332,8 @@ class Trainer:
             self.model.save_weights(temporary)
 
     def _save_checkpoint(self) -> None:
+        if not self._writes:
+            return
         self._saved_step.assign(self.step)
         with reporting(self.folder / "checkpoints", tf.errors.OpError):
             self._checkpoints.save(self.step)
