@@ -68,7 +68,7 @@ def test_nothing_is_called(tmp_path):
         (_header((3,), "<f4") + bytes(8), "says that it holds|cut short"),
         (_header((3,), "|O") + bytes(8), "it holds objects"),
         (b"\x93NUMPY\x03\x00", "its format is 3.0"),
-        (b"", "read magic string"),
+        (b"", "not an array that NumPy can read"),
     ],
 )
 def test_what_is_no_array_is_refused(content, message, tmp_path):

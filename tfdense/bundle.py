@@ -82,7 +82,7 @@ class Bundle:
         found = self.manifest.get("format")
         if found != FORMAT:
             raise BundleError(
-                f"{folder} is a bundle of format {str(found)[:40]!r}, expected format {FORMAT}: "
+                f"{folder} is a bundle of format {ascii(found)[:40]}, expected format {FORMAT}: "
                 "export it again with the version of tfdense that shall read it."
             )
         if (wrong := _wrong(self.manifest)) is not None:

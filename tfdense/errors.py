@@ -40,8 +40,6 @@ def printable(text: str) -> str:
 
 def shown(value: object, most: int = 80) -> str:
     """Returns what was received in one line, and no more of it than helps."""
-    if isinstance(value, str) and value.isidentifier():
-        return value[:most]
     try:
         # It abbreviates what is nested, however often it holds the same.
         text = reprlib.repr(value)

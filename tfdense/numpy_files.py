@@ -71,7 +71,7 @@ def read_arrays(
             members = {member.filename: member for member in archive.infolist()}
             missing = [name for name in (*names, *beside) if f"{name}.npy" not in members]
             if missing:
-                raise ValueError(f"it has no {', '.join(missing)}")
+                raise ValueError(f"it has no {', '.join(sorted(set(missing)))}")
             wanted = {name: members[f"{name}.npy"] for name in names}
             if sum(member.file_size for member in wanted.values()) > LARGEST:
                 raise ValueError(f"it unpacks to more than {LARGEST >> 30} GiB")

@@ -31,11 +31,12 @@ def test_the_latest_comes_back_and_two_are_kept(folder):
     [
         (b"\xff\xfe", "checkpoint is damaged"),
         (b"nonsense", "names no checkpoint"),
-        (b"", "names no checkpoint"),
+        (b"", "not in its folder"),
         (b'model_checkpoint_path: "../other/ckpt-8"', "not in its folder"),
         (
             b'model_checkpoint_path: "ckpt-8"\nall_model_checkpoint_paths: "/home/other/ckpt-1"'
-            b'\nall_model_checkpoint_paths: "ckpt-8"',
+            b'\nall_model_checkpoint_paths: "ckpt-8"\nall_model_checkpoint_timestamps: 1.0'
+            b"\nall_model_checkpoint_timestamps: 2.0",
             "not in its folder",
         ),
     ],

@@ -27,17 +27,18 @@ def restored(
     """
     state = folder / "checkpoint"
     try:
+        listed = tf.train.get_checkpoint_state(str(folder))
         manager = tf.train.CheckpointManager(checkpoint, str(folder), _KEPT)
     except Exception:  # TensorFlow raises errors of any type of what is damaged
         raise InputError(f"{state} is damaged.") from None
-    # The manager deletes the oldest of those that it knows.
-    if any(Path(known).parent != folder for known in manager.checkpoints):
-        raise InputError(f"{state} names checkpoints that are not in its folder.")
-    path = manager.latest_checkpoint
-    if path is None:
+    path = listed.model_checkpoint_path if listed else ""
+    if not path:
         if state.exists():  # else the first one was not finished
             raise InputError(f"{state} is damaged: it names no checkpoint.")
         return manager
+    # The manager deletes the oldest of those that are listed.
+    if any(Path(each).parent != folder for each in (path, *listed.all_model_checkpoint_paths)):
+        raise InputError(f"{state} names checkpoints that are not in its folder.")
     try:
         checkpoint.restore(path).assert_consumed()
     except Exception as error:
