@@ -31,7 +31,7 @@ def test_the_latest_comes_back_and_two_are_kept(folder):
     [
         (b"\xff\xfe", "checkpoint is damaged"),
         (b"nonsense", "names no checkpoint"),
-        (b"", "not in its folder"),
+        (b"", "checkpoint is damaged"),
         (b'model_checkpoint_path: "../other/ckpt-8"', "not in its folder"),
         (
             b'model_checkpoint_path: "ckpt-8"\nall_model_checkpoint_paths: "/home/other/ckpt-1"'

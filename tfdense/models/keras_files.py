@@ -58,7 +58,7 @@ def check_archive(path: Path, presets: Mapping[str, str]) -> None:
         if not isinstance(name, str) or name not in presets or not _is_registered(config):
             raise InputError(
                 f"{path} should hold one of the networks of {', '.join(sorted(presets.values()))}. "
-                f"Received: a {name if isinstance(name, str) and name.isidentifier() else shown(name)}"
+                f"Received: a {shown(name).strip(chr(39))}"
             )
         # How it was compiled is not read.
         _check_objects([config["config"], config.get("build_config")])
