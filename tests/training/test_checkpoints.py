@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from tfdense.errors import InputError
-from tfdense.training.checkpoints import restored
+from tfdense.errors import InputError, OutputError
+from tfdense.training.checkpoints import restored, save
 
 
 def _checkpoint(value=1.0, shape=(4,)):
@@ -67,3 +67,18 @@ def test_the_first_that_was_not_finished_is_none(folder):
     checkpoint = _checkpoint(2.0)
     restored(checkpoint, folder, "network")
     assert checkpoint.model[0].numpy().tolist() == [2.0] * 4
+
+
+def test_a_full_disk_leaves_the_last_one_whole(tmp_path, full_disk):
+    checkpoint = _checkpoint(5.0, (4000,))
+    manager = restored(checkpoint, tmp_path / "checkpoints", "network")
+    save(manager, 6)
+    checkpoint.model[0].assign(tf.fill([4000], 7.0))
+    with full_disk(), pytest.raises(OutputError, match=r"Cannot write to .*checkpoints: "):
+        save(manager, 7)
+    again = _checkpoint(0.0, (4000,))
+    restored(again, tmp_path / "checkpoints", "network")
+    assert again.model[0].numpy().tolist() == [5.0] * 4000
+    save(manager, 8)
+    restored(again, tmp_path / "checkpoints", "network")
+    assert again.model[0].numpy().tolist() == [7.0] * 4000

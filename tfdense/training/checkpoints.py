@@ -5,6 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfdense.errors import InputError, printable
+from tfdense.files import reporting
 
 _KEPT = 2
 
@@ -47,3 +48,13 @@ def restored(
             printable(f"{path} is not a checkpoint of this {what}: {reason}")
         ) from None
     return manager
+
+
+def save(manager: tf.train.CheckpointManager, step: int) -> None:
+    """Saves a checkpoint beside the former, which stays whole whatever happens.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with reporting(manager.directory, tf.errors.OpError):
+        manager.save(step)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ from tfdense.config import SHIPPED, Config, locate, save_config
 from tfdense.data import training_pairs, validation_pairs
 from tfdense.data.pipeline import WHOLE, Part
 from tfdense.errors import InputError
-from tfdense.files import replacing, reporting
+from tfdense.files import replacing
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
 from tfdense.training import strategies
-from tfdense.training.checkpoints import restored
+from tfdense.training.checkpoints import restored, save
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
@@ -194,7 +195,7 @@ class Trainer:
         )
         while self.step < settings.steps and not add_up(stop.is_set()):
             asked = time.perf_counter()
-            batch = next(batches)
+            batch = self._next(batches)
             stopwatch.waited(time.perf_counter() - asked)
             loss, gradient_norm = train_step(batch)
             stop.at_once = False
@@ -216,6 +217,21 @@ class Trainer:
                 stopwatch.restart()
         if self.step % settings.checkpoint_every and self.step < settings.steps:
             self._save_checkpoint()
+
+    def _next(self, batches: Iterator) -> dict:
+        """Returns the next batch; if there is none any more, nothing so far is lost."""
+        try:
+            return next(batches)
+        except tf.errors.OpError as error:
+            # What Python raised within the pipeline stands in the text.
+            reason = re.search(r"(?:InputError|OSError): ([^\n]+)", str(error))
+            if reason is None:
+                raise
+            self._save_checkpoint()
+            raise InputError(
+                f"No further pairs can be made: {reason[1]} The checkpoint of step {self.step} is "
+                "saved; go on from it with --resume."
+            ) from None
 
     def _owes_validation(self, records: Records) -> bool:
         """Says whether the network as it is was not validated, though it should have been."""
@@ -335,8 +351,7 @@ class Trainer:
         if not self._writes:
             return
         self._saved_step.assign(self.step)
-        with reporting(self.folder / "checkpoints", tf.errors.OpError):
-            self._checkpoints.save(self.step)
+        save(self._checkpoints, self.step)
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> None:
