@@ -81,7 +81,9 @@ def distribute(
 
     def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
         pairs = make(Part(context.input_pipeline_id, context.num_input_pipelines)).unbatch()
-        return pairs.batch(replica, drop_remainder=True).prefetch(2)
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        # Else the workers would ask each other at each step whether there is another batch.
+        return pairs.batch(replica, drop_remainder=True).apply(endless).prefetch(2)
 
     return strategy.distribute_datasets_from_function(dataset)
 
