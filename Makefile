@@ -5,7 +5,7 @@ READY := .venv/ready
 DEMO := runs/demo
 DEVICE := runs/device
 
-.PHONY: setup demo device-files test test-slow test-addons test-web web web-files lint format
+.PHONY: setup demo device-files test test-slow fuzz audit test-addons test-web web web-files lint format
 
 setup: $(READY)
 
@@ -41,6 +41,23 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Broken and hostile inputs, some 400 to each target, in a process of its own: if that dies or hangs,
+# the next goes on, and the input is in runs/fuzz. FUZZ_INPUTS and FUZZ_SECONDS bound each target.
+fuzz: setup
+	$(BIN)/pytest -m fuzz --numprocesses 1 --max-worker-restart 20 tests/fuzz
+
+# Known weaknesses: of the code, and of the packages that are installed, which needs the network.
+audit: setup .venv-audit/ready
+	.venv-audit/bin/bandit --quiet --recursive -ll tfdense export web train.py
+	$(BIN)/pip freeze --exclude-editable > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv-audit/installed.txt \
+		|| { echo "pip-audit found a weakness, or could not fetch the advisories: see above." >&2; exit 1; }
+
+.venv-audit/ready:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet 'bandit>=1.8,<2' 'pip-audit>=2.7,<3'
+	touch $@
 
 # The operations against TensorFlow Addons, which runs under TensorFlow 2.15 and Python 3.9 to 3.11.
 test-addons:

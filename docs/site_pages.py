@@ -11,6 +11,7 @@ from notebooks import GUIDES, notebook
 _ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "experiments/README.md": "experiments.md",
     "tfdense/data/README.md": "photos.md",

@@ -1,8 +1,11 @@
 """The script of a bundle: compressed photos, checkpoints, and files that are damaged."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -127,6 +130,11 @@ DAMAGES = [
     (without_array, r"lacks the array model/0002 \(head/bias\)"),
     (of_another_shape, r"expected model/0001 as float32 \[2, 3\]. Received: float32 \[\]"),
     (lambda folder: change_manifest(folder, files={}), "model.npz is not among the files"),
+    (lambda folder: (folder / "manifest.json").write_text("[]"), "it is no object of JSON"),
+    (lambda folder: (folder / "manifest.json").write_text("[" * 10**5), "it is not JSON"),
+    (lambda folder: change_manifest(folder, state=[]), "its 'state' is none"),
+    (lambda folder: change_manifest(folder, data=["../photos"]), "its 'data' is none"),
+    (lambda folder: change_manifest(folder, programs={"a": 1}), "its 'programs' is none"),
 ]
 
 
@@ -155,3 +163,27 @@ def test_mistakes_are_told_in_one_line(folder, capsys):
     assert bundle.main(["--bundle", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no program that trains" in line
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [({"other": b"1"}, "it holds other files"), ({"other.npy": b"1"}, "no archive of arrays")],
+)
+def test_an_archive_of_something_else_is_refused(members, message, folder):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    (folder / "photos.npz").write_bytes(buffer.getvalue())
+    files = {"photos.npz": hashlib.sha256(buffer.getvalue()).hexdigest()}
+    change_manifest(folder, data=["photos"], files=files)
+    with pytest.raises(bundle.BundleError, match=message):
+        bundle.Bundle(folder).data()
+
+
+@pytest.mark.parametrize("description", [[], {"step": "3", "program": "a", "files": {}}, {}])
+def test_a_checkpoint_of_another_form_is_refused(description, folder):
+    bundle.save(folder / "run", STATE, 3, "train")
+    (folder / "run" / "0000003" / "checkpoint.json").write_text(json.dumps(description))
+    with pytest.raises(bundle.BundleError, match="is damaged"):
+        bundle.Bundle(folder).checkpoint(folder / "run")

@@ -227,3 +227,33 @@ def test_a_dump_names_every_key():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().train.steps = 3
+
+
+_LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{former}'] * 9)}]\n"
+    for former, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text", [_LAUGHS, f"{_LAUGHS}data: *i", "model: &a {options: *a}", "name: &a {x: *a}"]
+)
+def test_aliases_that_stand_for_gigabytes_are_refused(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match="its aliases stand for more than 10000 entries"):
+        load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("data=:\r", r"data=:\\r is not valid YAML"), ("=\n0", r"Received: =\\n0")],
+)
+def test_messages_have_one_line(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(None, [override])
+
+
+def test_values_are_not_shown_whole(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_config(None, [f"seed={[9] * 3000}"])
+    assert len(str(caught.value)) < 300

@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,9 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
+
+# Of one archive of arrays, in bytes.
+_LARGEST = 2**34
 
 _LUMINANCE = np.array(
     [
@@ -71,17 +75,23 @@ class Bundle:
             self.manifest = json.loads(path.read_bytes())
         except FileNotFoundError:
             raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BundleError(f"{path} is cut or changed: it is not JSON.") from None
+        if not isinstance(self.manifest, dict):
+            raise BundleError(f"{path} is cut or changed: it is no object of JSON.")
         found = self.manifest.get("format")
         if found != FORMAT:
             raise BundleError(
-                f"{folder} is a bundle of format {found}, expected format {FORMAT}: export it "
-                "again with the version of tfdense that shall read it."
+                f"{folder} is a bundle of format {ascii(found)[:40]}, expected format {FORMAT}: "
+                "export it again with the version of tfdense that shall read it."
             )
+        if (wrong := _wrong(self.manifest)) is not None:
+            raise BundleError(f"{path} is cut or changed: its {wrong!r} is none.")
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file of the manifest."""
+        if name not in self.manifest["files"]:
+            raise BundleError(f"{self.folder / MANIFEST} does not list the file {name!r}.")
         return _read(self.folder / name, self.manifest["files"][name])
 
     def program(self, name: str) -> Callable[[dict], dict]:
@@ -103,8 +113,12 @@ class Bundle:
         """Returns what the pairs are made from, by name."""
         arrays = {}
         for name in self.manifest["data"]:
-            files = _arrays(self.read(f"{name}.npz"))
-            arrays[name] = unpack(files) if "luminance" in files else files["values"]
+            path = self.folder / f"{name}.npz"
+            files = _arrays(path, self.read(path.name))
+            try:
+                arrays[name] = unpack(files) if "luminance" in files else files["values"]
+            except (KeyError, ValueError, TypeError, IndexError, MemoryError):
+                raise BundleError(f"{path} holds neither photos nor values.") from None
         return arrays
 
     @staticmethod
@@ -139,8 +153,12 @@ class Bundle:
         path = folder / latest
         try:
             description = json.loads((path / "checkpoint.json").read_bytes())
-        except (FileNotFoundError, ValueError):
-            raise BundleError(f"{path} is damaged: expected a checkpoint.json in it.") from None
+            kinds = {"step": int, "program": str, "files": dict}
+            whole = all(type(description[name]) is kind for name, kind in kinds.items())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if not whole:
+            raise BundleError(f"{path} is damaged: expected a checkpoint.json in it.")
         return description, self._state(path, description["files"])
 
     def _state(self, folder: Path, hashes: dict, prefix: str = "") -> dict[str, np.ndarray]:
@@ -151,7 +169,7 @@ class Bundle:
             name = f"{prefix}{path.name}"
             if name not in hashes:
                 raise BundleError(f"{path} is not among the files written down for {folder}.")
-            state.update(_arrays(_read(path, hashes[name])))
+            state.update(_arrays(path, _read(path, hashes[name])))
         for name, entry in expected.items():
             if name not in state:
                 raise BundleError(f"{folder} lacks the array {name} ({entry['name']}).")
@@ -285,16 +303,44 @@ def _transform(blocks: np.ndarray, inverse: bool = False) -> np.ndarray:
 def _read(path: Path, expected: str) -> bytes:
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (OSError, ValueError):
         raise BundleError(f"There is no file {path}, which the bundle needs.") from None
     if hashlib.sha256(content).hexdigest() != expected:
         raise BundleError(f"{path} is cut or changed: its SHA-256 is not the one written down.")
     return content
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content)) as file:
-        return dict(file)
+def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+                raise ValueError(f"it unpacks to more than {_LARGEST >> 30} GiB")
+        with np.load(io.BytesIO(content)) as file:
+            arrays = {name: file[name] for name in file.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("it holds other files")
+        return arrays
+    except Exception as error:  # NumPy raises errors of any type of what is damaged
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleError(f"{path} is no archive of arrays: {ascii(reason)[1:-1]}") from None
+
+
+def _wrong(manifest: dict) -> str | None:
+    """Returns the key of what in a manifest has another form than a bundle needs."""
+    kinds = {"steps": int, "state": dict, "programs": dict, "data": list, "files": dict}
+    for key, kind in kinds.items():
+        if type(manifest.get(key)) is not kind:
+            return key
+    for entry in manifest["state"].values():
+        if not isinstance(entry, dict) or not {"name", "shape", "dtype"} <= entry.keys():
+            return "state"
+    # Files beside the manifest, and nowhere else.
+    if not all(isinstance(name, str) and name == Path(name).name for name in manifest["data"]):
+        return "data"
+    programs = manifest["programs"].values()
+    if not all(isinstance(entry, dict) for entry in programs):
+        return "programs"
+    return None
 
 
 def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict], dict]:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field
 
 from tfdense.data_config import DataConfig, Location, frozen
-from tfdense.errors import InputError, check_file
+from tfdense.errors import InputError, check_file, printable, shown
 from tfdense.files import write_text
 
 
@@ -40,6 +40,9 @@ def _increasing(steps: tuple) -> tuple:
         raise ValueError(f"should increase, is {steps}")
     return steps
 
+
+# In a file, aliases written out.
+_MOST_ENTRIES = 10_000
 
 _Increasing = pydantic.AfterValidator(_increasing)
 _Positive = Annotated[float, Field(gt=0)]
@@ -102,6 +105,9 @@ class LossConfig:
     photometric: PhotometricConfig = PhotometricConfig()
 
 
+Strategy = Literal["single", "mirrored", "multiworker"]
+"""Over what a training is spread, see `tfdense.training.strategies`."""
+
 SHIPPED = "shipped"
 """What stands in `TrainConfig.initial_weights` for the weights that come with tfdense."""
 
@@ -131,6 +137,10 @@ class TrainConfig:
         stop_after_left_out: so many steps in a row without a finite loss and gradient, which are
             left out, end the training.
         validation_pairs: how many pairs of held-out photos each validation takes.
+        strategy: ``single`` trains on one device; ``mirrored`` shares each batch among the GPUs of
+            the machine; ``multiworker`` among the machines that the variable ``TF_CONFIG`` names,
+            where each gets the same configuration and, for the run, a folder that all reach. None
+            takes the last where ``TF_CONFIG`` is set, else the second where there are GPUs.
     """
 
     steps: int = Field(20000, ge=1)
@@ -153,6 +163,7 @@ class TrainConfig:
     checkpoint_every: int = Field(500, ge=1)
     stop_after_left_out: int = Field(20, ge=1)
     validation_pairs: int = Field(32, ge=1)
+    strategy: Strategy | None = None
 
     @pydantic.model_validator(mode="after")
     def _what_needs_what(self):
@@ -211,12 +222,14 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         check_file(path, "configuration file")
         values = _parse_yaml(path.read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
-            raise InputError(f"{path}: expected keys and values. Received: {values!r}")
+            raise InputError(f"{path}: expected keys and values. Received: {shown(values)}")
         _drop_empty_groups(values, Config)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"Expected an override such as train.steps=100. Received: {override}")
+            raise InputError(
+                f"Expected an override such as train.steps=100. Received: {printable(override)}"
+            )
         # What is not UTF-8 is no YAML, but the name of a file.
         value = _parse_yaml(text, override) if _is_utf8(text) else text
         _assign(values, key.strip(), value)
@@ -256,7 +269,10 @@ def _is_utf8(text: str) -> bool:
 
 def _parse_yaml(text: str | bytes, where: str):
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
+        if _entries(value, {}) > _MOST_ENTRIES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_ENTRIES} entries")
+        return value
     except RecursionError:
         reason = "it is nested too deep"
     except yaml.MarkedYAMLError as error:
@@ -265,7 +281,18 @@ def _parse_yaml(text: str | bytes, where: str):
         reason = f"{error.problem or error.context}{place}"
     except Exception as error:  # PyYAML lets through what the making of a value raises
         reason = " ".join(str(error).split()) or type(error).__name__
-    raise InputError(f"{where} is not valid YAML: {reason}")
+    raise InputError(f"{printable(where)} is not valid YAML: {reason}")
+
+
+def _entries(value, known: dict[int, int]) -> int:
+    """Counts what a value holds, as often as it is there: few aliases can stand for gigabytes."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_ENTRIES + 1  # of what holds itself
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_entries(part, known) for part in parts)
+    return known[id(value)]
 
 
 def _drop_empty_groups(values: dict, group: Any) -> None:
@@ -284,7 +311,9 @@ def _assign(values: dict, key: str, value) -> None:
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise InputError(f"Cannot set {key}: {parent} is a value, not a group of keys.")
+            raise InputError(
+                f"Cannot set {printable(key)}: {printable(parent)} is a value, not a group of keys."
+            )
     values[last] = value
 
 
@@ -293,7 +322,7 @@ def _validate(values: dict, where: str) -> Config:
         return pydantic.TypeAdapter(Config).validate_python(values)
     except pydantic.ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise InputError(f"Configuration from {where}: {problems}") from None
+        raise InputError(printable(f"Configuration from {where}: {problems}")) from None
 
 
 def _describe(problem: dict) -> str:
@@ -305,7 +334,7 @@ def _describe(problem: dict) -> str:
     expected = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if not location:  # of groups that do not go together
         return expected
-    return f"{key} {expected}, received {problem['input']!r}"
+    return f"{key} {expected}, received {shown(problem['input'])}"
 
 
 def _keys(parents: list[str]) -> list[str]:

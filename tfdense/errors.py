@@ -1,5 +1,6 @@
 """The errors a user can mend."""
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,6 +36,17 @@ def check_file(path: Path, what: str) -> None:
 def printable(text: str) -> str:
     """Returns a text in one line, with escapes for what does not print."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Returns what was received in one line, and no more of it than helps."""
+    try:
+        # It abbreviates what is nested, however often it holds the same.
+        text = reprlib.repr(value)
+    except Exception:  # an object's own
+        text = type(value).__name__
+    text = " ".join(printable(text.replace("\n", " ")).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

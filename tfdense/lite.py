@@ -16,7 +16,7 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.images import Photo
 from tfdense.inference.answers import to_match
-from tfdense.inference.checks import photo_to_match
+from tfdense.inference.checks import check_radius, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.spans import Tiles, checked
 from tfdense.inference.tiles import match_tiles
@@ -168,8 +168,7 @@ class LiteMatcher:
             InputError: if an image is none or too small, a mask has another size than its image,
                 the radius is not positive, or tiles are none.
         """
-        if radius is not None and not radius > 0:
-            raise InputError(f"Expected a positive radius. Received: {radius}")
+        radius = check_radius(radius)
         tiles = checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfdense.descriptions import check_description, parse_description
-from tfdense.errors import InputError
+from tfdense.errors import InputError, printable
 from tfdense.files import utf8_path
+from tfdense.graph_effects import effects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +134,24 @@ def _restore(session: tf.compat.v1.Session, folder: Path):
     graphs = [graph for graph in saved_model.meta_graphs if "match" in graph.signature_def]
     if not graphs:
         raise ValueError("no signature match in saved_model.pb")
+    _refuse_effects(graphs[0])
     with session.graph.as_default():
         saver = tf.compat.v1.train.import_meta_graph(graphs[0], clear_devices=True)
         saver.restore(session, str(folder / "variables" / "variables"))
     return graphs[0]
+
+
+def _refuse_effects(graph) -> None:
+    """Refuses what would read or write files, or call Python, when it is restored or run."""
+    outputs = [
+        tensor.name
+        for definition in graph.signature_def.values()
+        for tensor in definition.outputs.values()
+    ]
+    saver = graph.saver_def
+    restored = effects(graph.graph_def, [saver.restore_op_name], ["RestoreV2"])
+    if found := effects(graph.graph_def, outputs) + restored:
+        raise ValueError(f"it would do more than compute: {printable(', '.join(found[:5]))}")
 
 
 def _signature(definition, texts: Mapping[str, Mapping[str, str]]) -> Signature:

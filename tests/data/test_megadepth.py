@@ -298,3 +298,17 @@ def test_stream_mixes_and_resumes(folder):
     ]
     assert 6 <= sum(real) <= 18
     assert len(set(real[:8])) == 2
+
+
+def test_a_scene_file_that_calls_something_is_refused(folder, tmp_path):
+    class Calls:
+        def __reduce__(self):
+            return open, (str(tmp_path / "called"), "w")
+
+    with np.load(folder / "scene_info" / "0000.npz", allow_pickle=True) as file:
+        scene = dict(file)
+    scene["points3D_id_to_2D"] = np.array([Calls(), None, None], object)
+    np.savez(tmp_path / "0000.npz", **scene)
+    with pytest.raises(InputError, match=r"it would call .*open"):
+        Scene(tmp_path / "0000.npz").view(0)
+    assert not (tmp_path / "called").exists()

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfdense.data import pairs, training_pairs, validation_pairs
-from tfdense.data.pipeline import _shuffled
+from tfdense.data.pipeline import Part, _shuffled
 from tfdense.data_config import DataConfig, ObjectConfig, PerturbationConfig, WarpConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
@@ -74,6 +74,24 @@ def test_parallelism_changes_nothing(config, stream, threads):
     options.threading.max_intra_op_parallelism = threads
     options.autotune.enabled = threads > 1
     _assert_same(stream, _take(training_pairs(config, 2, seed=1).with_options(options), 6))
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_parts_of_a_batch_are_the_batch(config, count):
+    """With what a pair gets of others: histograms and sources."""
+    domains = dataclasses.replace(config.photometry.domains, histogram=0.8)
+    photometry = dataclasses.replace(config.photometry, probability=1.0, domains=domains)
+    config = dataclasses.replace(config, photometry=photometry, unrelated=0.5)
+    whole = _take(training_pairs(config, 6, seed=4, start_step=1), 3)
+    parts = [
+        _take(training_pairs(config, 6, seed=4, start_step=1, part=Part(i, count)), 3)
+        for i in range(count)
+    ]
+    joined = [
+        {name: np.concatenate([part[name] for part in of_step]) for name in of_step[0]}
+        for of_step in zip(*parts, strict=True)
+    ]
+    _assert_same(joined, whole)
 
 
 def test_resumed_stream_continues_the_first(config, stream):

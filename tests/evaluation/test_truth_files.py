@@ -114,6 +114,8 @@ def test_kitti_flow_must_have_three_channels(tmp_path, channels):
         ("a.pfm", b"Pf\n1 1\n-1.0\n" + bytes(4), r"holds no flow: expected \[height, width, 3\]"),
         ("a.npy", b"nothing", "not an array that NumPy can read"),
         ("a.npy", b"", "not an array that NumPy can read"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x0a\x00'shape': }\n", "not an array that NumPy can read"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x0a\x00{'a': (1,\n", "not an array that NumPy can read"),
         ("a.flo", b"nothing", "not a flow file"),
         ("a.pfm", b"Pf\n0 0\n-1.0\n", "does not hold the 0x0 px"),
         ("a.png", b"nothing", "not an image"),

@@ -152,6 +152,13 @@ def test_confidence_has_its_radius_in_pixels_of_the_source():
     np.testing.assert_allclose(match.variance, (weights * deviation**2).sum() * 6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("radius", ["", "1", b"2", object(), [1, 2], np.ones(1), 1j, np.nan, -1])
+def test_what_is_no_radius_is_refused(radius, shifts):
+    image = np.zeros((20, 20, 3), np.uint8)
+    with pytest.raises(InputError, match=r"Expected a positive radius\. Received: "):
+        Matcher(shifts()).match(image, image, radius)
+
+
 def test_no_radius_means_one_pixel_of_what_the_network_sees():
     small, large = (40, 40), (160, 250)
     for source, expected in ((small, 1.0), (large, 5.0)):

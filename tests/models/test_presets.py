@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -202,3 +203,30 @@ def test_anything_that_can_be_loaded_may_be_called_like_a_preset_without_weights
     Path("pdcnet", "1", "saved_model.pb").touch()
     with pytest.raises(InputError, match="pdcnet/1 is not a SavedModel that tfdense exported"):
         tfdense.load("pdcnet")
+
+
+def _linked(file, kernel):
+    file[kernel] = h5py.ExternalLink("/etc/hostname", "/x")
+
+
+def _elsewhere(file, kernel):
+    file.create_dataset(kernel, (8,), "f4", external=[("/etc/hostname", 0, 32)])
+
+
+def _huge(file, kernel):
+    file.create_dataset(kernel, (2**20, 2**20), "f4", chunks=(64, 64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_linked, "is a link"), (_elsewhere, "in another file"), (_huge, "bytes stand for")],
+)
+def test_weights_that_lie_elsewhere_or_nowhere_are_refused(run, receiver, change, message):
+    with h5py.File(run / "last.weights.h5", "r+") as file:
+        names = []
+        file.visititems(lambda name, item: names.append((name, isinstance(item, h5py.Dataset))))
+        kernel = next(name for name, is_array in names if is_array)
+        del file[kernel]
+        change(file, kernel)
+    with pytest.raises(InputError, match=message):
+        load_weights(receiver, run / "last.weights.h5")

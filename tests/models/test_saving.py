@@ -1,8 +1,11 @@
 """The networks as Keras saves, loads, copies, describes and exports them."""
 
 import io
+import json
+import re
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -204,3 +207,49 @@ def test_other_files_of_keras_are_refused(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
     with pytest.raises(InputError, match=r"other.keras should hold .* Received: a Sequential"):
         models.load(tmp_path / "other.keras")
+
+
+_LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wAAAA==", None, None]}}
+_OTHERS = [
+    {"module": "keras.layers", "class_name": "Lambda", "config": {"function": _LAMBDA}},
+    {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"},
+    {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/"}},
+    _LAMBDA,
+]
+
+
+@pytest.mark.parametrize("other", _OTHERS, ids=lambda other: other["class_name"])
+def test_what_keras_would_execute_is_refused(small, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("it is loaded"))
+    config = _changed(small, tmp_path, lambda config: config["config"].update(name=other))
+    assert f"it would make a {other.get('module')}.{other['class_name']}" in config
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"assets/../../outside": b"x"}, "it holds assets/../../outside"),
+        ({"config.json": b"[" * 100_000}, "nested too deep"),
+        ({"config.json": b"0" * 2**21}, "bytes stand for|more than 1 MiB"),
+        ({"model.weights.h5": bytes(2**26)}, "bytes stand for"),
+        ({"config.json": b"[]"}, "describes no network"),
+    ],
+)
+def test_archives_of_something_else_are_refused(small, more, message, tmp_path):
+    assert re.search(message, _changed(small, tmp_path, lambda config: None, more))
+
+
+def _changed(network, folder, change, more=None) -> str:
+    """Saves a network, changes its archive; returns why it is refused."""
+    network.save(folder / "whole.keras")
+    with zipfile.ZipFile(folder / "whole.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members = {**members, "config.json": json.dumps(config).encode(), **(more or {})}
+    with zipfile.ZipFile(folder / "changed.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError) as caught:
+        models.load(folder / "changed.keras")
+    return str(caught.value)

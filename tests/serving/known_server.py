@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from tfdense.errors import InputError
 from tfdense.exporting.metadata import SIGNATURES
 from tfdense.images import as_image
 from tfdense.saved_models import Signature, TensorSpec
 from tfdense.serving.batching import Batcher
 from tfdense.serving.limits import Limits
 from tfdense.serving.metrics import Metrics
+from tfdense.serving.refusal import wrong
 from tfdense.serving.server import Address, Server
 from tfdense.serving.service import Service
 from tfdense.serving.versions import Versions
@@ -73,7 +75,10 @@ class KnownModel:
         signature = signature.removesuffix("_masked")
         if signature in ("match", "serving_default"):
             return self._dense(inputs["source"], inputs["target"])
-        images = [[as_image(each) for each in inputs[role]] for role in ("source", "target")]
+        try:
+            images = [[as_image(each) for each in inputs[role]] for role in ("source", "target")]
+        except InputError as error:  # what it is to `ServedModel` that TensorFlow cannot decode it
+            raise wrong(str(error)) from None
         if signature == "match_points":
             shift = np.array([image[0, 0, 0] for image in images[0]], np.float32)
             points = inputs["target_points"] + shift[:, None, None]

@@ -90,6 +90,19 @@ def test_wrong_requests_are_refused(channel, request_, code, message):
     assert caught.value.code().name == code
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "tensorflow.serving.PredictionService/Predict",
+        "tensorflow.serving.ModelService/GetModelStatus",
+    ],
+)
+def test_what_is_no_message_is_refused(channel, method):
+    with pytest.raises(grpc.RpcError, match="Expected a message") as caught:
+        channel.unary_unary(f"/{method}")(b"\x0a\xff", timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_token_and_health(serving):
     server = serving(token="secret")
     with grpc.insecure_channel(server.grpc) as channel:

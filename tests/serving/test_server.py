@@ -81,6 +81,17 @@ def test_a_connection_that_says_nothing_is_closed(serving, monkeypatch):
             assert client.recv(10) == b""
 
 
+def test_a_further_request_that_does_not_come_ends_its_connection(serving, monkeypatch):
+    monkeypatch.setattr(servers, "_HEADER_SECONDS", 0.3)
+    server = serving()
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not client.recv(2**16).endswith(b"}"):
+            pass
+        client.sendall(b"GET /livez HT")
+        assert client.recv(10) == b""
+
+
 def test_logs_are_json(capsys):
     start_logging()
     log("it happened", path='a"b', status=200)

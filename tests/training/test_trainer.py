@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdense.config import load_config
 from tfdense.errors import InputError
+from tfdense.images import read_image, write_image
 from tfdense.models import load
 from tfdense.training.records import read_metrics
 from tfdense.training.trainer import Trainer
@@ -156,7 +157,7 @@ def _poison(trainer, monkeypatch, name, which):
             yield pair
 
     monkeypatch.setattr(trainer, "_training_pairs", poisoned)
-    monkeypatch.setattr(trainer, "_distribute", lambda dataset: dataset)
+    monkeypatch.setattr(trainer, "_batches", trainer._training_pairs)
 
 
 def test_sigterm_stops_validation_and_resuming_makes_up_for_it(
@@ -222,3 +223,28 @@ def test_training_in_a_thread_keeps_the_signal_handlers(eager, tmp_path):
     thread.join()
     assert trainer.step == 1
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_photos_that_vanish_end_the_training_with_a_checkpoint(eager, tmp_path, monkeypatch):
+    trainer = Trainer(small_config("train.steps=9", "train.checkpoint_every=9"), tmp_path / "run")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_image(photos / "a.png", np.zeros((40, 40, 3), np.uint8))
+    pairs = trainer._training_pairs
+
+    def read(number):
+        if number == 3:
+            (photos / "a.png").unlink()
+        read_image(photos / "a.png")
+        return number
+
+    def reading():
+        numbers = tf.data.Dataset.range(9).map(lambda n: tf.numpy_function(read, [n], tf.int64))
+        return tf.data.Dataset.zip((pairs(), numbers)).map(lambda pair, number: pair)
+
+    monkeypatch.setattr(trainer, "_batches", reading)
+    with pytest.raises(
+        InputError, match=r"There is no image file .*a\.png\. The checkpoint of step 3"
+    ):
+        trainer.train()
+    assert Trainer(trainer.config, tmp_path / "run").step == 3

@@ -4,7 +4,8 @@ A scene file NAME.npz (Dusmanu et al., arXiv 1905.03561) holds, for each of n im
 ``image_paths`` and ``depth_paths`` (below one folder; None where there is no depth),
 ``intrinsics`` [3, 3] and ``poses`` [4, 4] (world to camera), ``points3D_id_to_2D`` (a dict from the
 number of a reconstructed point to its position in the image), and for the pairs of them
-``overlap_matrix`` [n, n]. The files are pickles, so open only those whose origin you trust.
+``overlap_matrix`` [n, n]. The files hold pickles, of which nothing is called but what makes
+NumPy's arrays, see `tfdense.numpy_files`.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import numpy as np
 
 from tfdense.data_config import MegaDepthConfig
 from tfdense.errors import InputError
+from tfdense.numpy_files import read_arrays
 
 # What a scene file holds of the pairs, and of each image.
 _OVERLAP = "overlap_matrix"
@@ -67,12 +69,9 @@ class Scene:
 
     def _read(self, *names: str) -> list[np.ndarray]:
         try:
-            with np.load(self.path, allow_pickle=True) as file:
-                missing = {_OVERLAP, *_VIEW} - set(file.files)
-                if missing:
-                    raise ValueError(f"it has no {', '.join(sorted(missing))}")
-                return [file[name] for name in names]
-        except (OSError, ValueError, KeyError) as error:
+            beside = (_OVERLAP, *_VIEW)
+            return [*read_arrays(self.path, *names, objects=True, beside=beside).values()]
+        except InputError as error:
             raise InputError(
                 f"{self.path} is not a scene file as D2-Net preprocesses MegaDepth: {error}"
             ) from None

@@ -27,10 +27,33 @@ from tfdense.data_config import SOURCES, DataConfig
 from tfdense.evaluation.layouts import LAYOUTS
 
 _TRAINING, _VALIDATION, _FIRST_SOURCE = range(3)
+# What `mixed` gives a pair of others: a histogram of the one before or after it, and the source of
+# the one before, with the histogram that this has of the one before it.
+_BEFORE, _AFTER = 2, 1
+
+
+class Part(NamedTuple):
+    """One of several equal parts of each batch, such as the worker of that number makes.
+
+    Attributes:
+        index: which, from 0.
+        count: how many there are.
+    """
+
+    index: int
+    count: int
+
+
+WHOLE = Part(0, 1)
 
 
 def training_pairs(
-    config: DataConfig, batch_size: int, seed: int, start_step: int = 0, photos: list | None = None
+    config: DataConfig,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    photos: list | None = None,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Makes an endless stream of random training pairs: warped photos, and `SOURCES` by share.
 
@@ -40,6 +63,7 @@ def training_pairs(
         seed: of every random choice.
         start_step: how many batches of the stream are left out at its beginning.
         photos: to be made into pairs; None takes those that the configuration names.
+        part: of each batch, which alone is made; the parts together are the batch, pair by pair.
 
     Returns:
         Dataset of dicts, see `tfdense.data.assembly.make_pairs`.
@@ -58,10 +82,23 @@ def training_pairs(
     sources = _sources(config, seed)
     for source, share in zip(sources, nested_shares([s.share for s in sources]), strict=True):
         make = _mixed(make, source.make, share, seed, source.stream)
-    numbers = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
+    size = batch_size // part.count
+    before = min(_BEFORE, batch_size - size)
+    made = size + before + min(_AFTER, batch_size - size - before)
+    first = part.index * size - before
+
+    def number_of(count):
+        step, place = start_step + count // made, (first + count % made) % batch_size
+        return step * batch_size + place
+
+    numbers = tf.data.Dataset.range(tf.int64.max // batch_size).map(number_of)
     pairs = _map(numbers, lambda number: (make(number), _pair_seed(seed, _TRAINING, number)))
-    batches = pairs.batch(batch_size, drop_remainder=True)
-    return batches.map(lambda batch, seeds: mixed(batch, seeds, config)).prefetch(2)
+
+    def mixed_part(batch, seeds):
+        batch = mixed(batch, seeds, config)
+        return {name: values[before : before + size] for name, values in batch.items()}
+
+    return pairs.batch(made, drop_remainder=True).map(mixed_part).prefetch(2)
 
 
 def validation_pairs(

@@ -3,7 +3,6 @@
 import math
 import re
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import h5py
@@ -11,6 +10,7 @@ import numpy as np
 
 from tfdense.errors import InputError, check_file
 from tfdense.flow_files import read_flow
+from tfdense.numpy_files import LARGEST, read_array, read_arrays
 
 # What a flow holds where it is unknown is larger than this, or no number.
 _UNKNOWN = 1e9
@@ -100,33 +100,31 @@ def read_pfm(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    check_file(path, "file")
-    try:
-        values = np.load(path)
-        if not isinstance(values, np.ndarray):
-            raise ValueError("an archive of arrays")
-    except (ValueError, OSError, EOFError):
-        raise InputError(f"{path} is not an array that NumPy can read.") from None
+    values = read_array(path)
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"Expected {path} to hold floating numbers. Received: {values.dtype}")
     return values
 
 
 def _read_components(path: Path) -> np.ndarray:
-    check_file(path, "file")
     try:
-        with np.load(path) as arrays:
-            return np.stack([arrays["u"], arrays["v"]], axis=-1).astype(np.float32)
-    except (AttributeError, KeyError, ValueError, OSError, EOFError, BadZipFile):
-        raise InputError(f"Expected {path} to hold the arrays u and v of one size.") from None
+        arrays = read_arrays(path, "u", "v")
+        return np.stack([arrays["u"], arrays["v"]], axis=-1).astype(np.float32)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected {path} to hold the arrays u and v of one size: {error}"
+        ) from None
 
 
 def _read_hdf5(path: Path) -> np.ndarray:
     check_file(path, "file")
     try:
         with h5py.File(path) as file:
-            return np.asarray(file["flow"], np.float32)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError):
+            flow = file["flow"]
+            if not isinstance(flow, h5py.Dataset) or flow.size * flow.dtype.itemsize > LARGEST:
+                raise ValueError
+            return np.asarray(flow, np.float32)
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, MemoryError):
         raise InputError(f"Expected {path} to be an HDF5 file with the dataset flow.") from None
 
 

@@ -186,7 +186,9 @@ class ColmapWriter:
                 f"{column} = ?"
                 for column in ("model", "width", "height", "params", "prior_focal_length")
             )
-            if rows := self._rows(f"SELECT camera_id FROM cameras WHERE {query}", *values):
+            # The names are ours, the values apart.
+            query = f"SELECT camera_id FROM cameras WHERE {query}"  # nosec B608
+            if rows := self._rows(query, *values):
                 return rows[0][0]
         return self._insert("cameras", None, *values)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 from tfdense.images import Photo, load_image
 
 # Less has no structure to match; more is beyond what OpenCV's remap can address.
@@ -34,6 +34,20 @@ def photo_to_match(role: str, image, mask=None) -> Photo:
     return photo
 
 
+def check_radius(radius) -> float | None:
+    """Returns the radius of a confidence as a number; None stays None.
+
+    Raises:
+        InputError: if it is no single positive number.
+    """
+    if radius is None:
+        return None
+    value = _real(radius)
+    if isinstance(radius, (str, bytes)) or value.shape != () or not value > 0:
+        raise InputError(f"Expected a positive radius. Received: {shown(radius)}")
+    return float(value)
+
+
 def camera_matrix(name: str, matrix) -> np.ndarray:
     """Returns the intrinsic matrix of a camera as float64 [3, 3].
 
@@ -49,7 +63,7 @@ def camera_matrix(name: str, matrix) -> np.ndarray:
     ):
         raise InputError(
             f"Expected {name} to be [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive fx and "
-            f"fy, in px. Received: {matrix}"
+            f"fy, in px. Received: {shown(matrix)}"
         )
     return values
 
@@ -66,7 +80,7 @@ def lens_distortion(name: str, coefficients) -> np.ndarray | None:
     if len(values) not in _COEFFICIENTS or not np.isfinite(values).all():
         raise InputError(
             f"Expected {name} to be {', '.join(map(str, _COEFFICIENTS))} coefficients in OpenCV's "
-            f"order. Received: {coefficients}"
+            f"order. Received: {shown(coefficients)}"
         )
     return values
 
@@ -89,11 +103,11 @@ def key_points(role: str, points) -> np.ndarray:
         InputError: if they are no such array of finite numbers.
     """
     values = _real(points)
-    if values.shape == (0,) and len(points) == 0:
+    if values.shape == (0,) and hasattr(points, "__len__") and len(points) == 0:
         return np.empty((0, 2))
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise InputError(
             f"Expected the key points of the {role} to be finite (x, y), [count, 2]. "
-            f"Received: {np.shape(values) if values.size else points}"
+            f"Received: {np.shape(values) if values.size else shown(points)}"
         )
     return values

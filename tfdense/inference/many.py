@@ -1,10 +1,11 @@
 """Matching many pairs: reading, resizing and enlarging go on while the network runs."""
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -79,9 +80,10 @@ def match_many(
 
 
 def _counted(
-    matches: Iterator[Match | Exception], errors: Errors, total: int | None, progress: bool
+    matches: Generator[Match | Exception], errors: Errors, total: int | None, progress: bool
 ) -> Iterator[Match]:
-    with Progress("pairs", total, shown=progress) as shown:
+    # Its threads end here, not when the memory is tidied up, which may be in one of them.
+    with contextlib.closing(matches), Progress("pairs", total, shown=progress) as shown:
         for match in matches:
             if isinstance(match, Exception) and errors == "raise":
                 raise match
@@ -89,7 +91,7 @@ def _counted(
             yield match
 
 
-def _matched(pairs, match, batches, batch_size, both_ways) -> Iterator[Match | Exception]:
+def _matched(pairs, match, batches, batch_size, both_ways) -> Generator[Match | Exception]:
     """Yields the match of each pair, or the error that it met, in their order."""
     waiting = _BATCHES_AHEAD * batch_size
     groups: dict[tuple, list] = collections.defaultdict(list)

@@ -22,7 +22,7 @@ from tfdense.inference.backends import (
     newest_saved_model,
     refuse_fork,
 )
-from tfdense.inference.checks import key_points, photo_to_match
+from tfdense.inference.checks import check_radius, key_points, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.reusing import reusing
@@ -171,7 +171,7 @@ class Matcher:
             InputError: if an image cannot be read, is no image or too small, the radius is not
                 positive, tiles are none, or the process was forked after TensorFlow was used.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         tiles = self._tiles if tiles is None else self._checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
@@ -214,7 +214,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if the batch size is not positive.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         matcher = self._reusing()
         batches = None
         if matcher._mode == "direct" and not self._tiles and hasattr(matcher._backend, "run_many"):
@@ -264,7 +264,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if there is no such reference.
         """
-        _check_radius(radius)
+        radius = check_radius(radius)
         return streaming.stream(self.network(radius), frames, reference, warm_start)
 
     def track(self, frames: Iterable, points) -> Iterator[tracking.TrackedPoints]:
@@ -308,8 +308,3 @@ class Matcher:
         backend, *images = seen(self._backend, source, target)
         outputs = self._run(backend, *images, size)
         return answer(self._backend, outputs, source, target, radius, self._fill, tiles)
-
-
-def _check_radius(radius: float | None) -> None:
-    if radius is not None and not radius > 0:
-        raise InputError(f"Expected a positive radius. Received: {radius}")

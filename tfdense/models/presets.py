@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdense.config import Config, ModelConfig, load_config
-from tfdense.errors import InputError, check_file
+from tfdense.errors import InputError, check_file, printable
+from tfdense.models.keras_files import check_archive, count_arrays
 
 
 class Preset(NamedTuple):
@@ -211,20 +210,18 @@ def load_shipped_weights(model: keras.Model, name: str) -> None:
 def _load_keras(path: Path) -> tuple[keras.Model, Config]:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
+    classes = {preset.network.split(":")[1]: name for name, preset in reversed(PRESETS.items())}
     try:
+        check_archive(path, classes)
         with _keras_settings("float32"), tf.variable_creator_scope(_nameless):
-            model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        preset = classes[type(model).__name__]
+    except InputError:
+        raise
+    except Exception as error:  # Keras and h5py raise errors of any type of what is damaged
+        reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0])
         raise InputError(f"{path} is not a network that Keras saved: {reason}") from None
     _refuse_not_finite(model, path)
-    classes = {preset.network.split(":")[1]: name for name, preset in reversed(PRESETS.items())}
-    preset = classes.get(type(model).__name__)
-    if preset is None:
-        raise InputError(
-            f"{path} should hold one of the networks of {', '.join(sorted(PRESETS))}. "
-            f"Received: a {type(model).__name__}"
-        )
     arguments = inspect.signature(type(model)).parameters
     options = {key: value for key, value in model.get_config().items() if key in arguments}
     return model, Config(name=path.stem, model=ModelConfig(preset=preset, options=options))
@@ -239,22 +236,19 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     """
     path = Path(path)
     check_file(path, "weights file")
+    expected = len(model.weights)
     try:
+        found = count_arrays(path, path.stat().st_size)
         with warnings.catch_warnings():
             # Of another network's file Keras warns dozens of times before it raises.
             warnings.simplefilter("ignore")
             model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0].partition(" Example error")[0]
+        if found != expected:
+            raise ValueError(f"expected {expected} arrays. Received: {found}")
+    except Exception as error:  # h5py raises errors of any type of what is damaged
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = printable(lines[0].partition(" Example error")[0])
         raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
-    with h5py.File(path) as file:
-        arrays = []
-        file.visititems(lambda name, item: arrays.append(isinstance(item, h5py.Dataset)))
-    if sum(arrays) != len(model.weights):
-        raise InputError(
-            f"{path} does not hold the weights of a {model.name}: expected {len(model.weights)} "
-            f"arrays. Received: {sum(arrays)}"
-        )
     _refuse_not_finite(model, path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tfdense import standard_streams
 from tfdense.errors import InputError
 from tfdense.files import check_folder
+from tfdense.inference.checks import check_radius
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
@@ -164,8 +165,7 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
-    if arguments.radius is not None and not arguments.radius > 0:
-        raise InputError(f"Expected a positive radius. Received: {arguments.radius}")
+    check_radius(arguments.radius)
     if arguments.pairs.is_dir():
         if arguments.images is not None:
             raise InputError("Expected --images with a list of pairs. Received: a folder of images")

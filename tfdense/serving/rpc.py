@@ -4,6 +4,7 @@ import hmac
 import time
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from tfdense.serving.logs import log
 from tfdense.serving.protocols.messages import (
@@ -65,10 +66,22 @@ def make_server(service: Service, token: str | None = None) -> grpc.aio.Server:
 
 def _handler(name: str, method) -> grpc.RpcMethodHandler:
     prefix = "HealthCheck" if name == "Check" else name
+    message = MESSAGES[f"{prefix}Request"]
+
+    def read(content: bytes):
+        try:
+            return message.FromString(content)
+        except DecodeError:  # of which gRPC would make a failure of the server
+            return None
+
+    async def call(request, context):
+        if request is None:
+            reason = f"Expected a message {prefix}Request. Received: what is none"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        return await method(request, context)
+
     return grpc.unary_unary_rpc_method_handler(
-        method,
-        MESSAGES[f"{prefix}Request"].FromString,
-        MESSAGES[f"{prefix}Response"].SerializeToString,
+        call, read, MESSAGES[f"{prefix}Response"].SerializeToString
     )
 
 

@@ -175,10 +175,16 @@ def warn_of_strangers(address: Address, token: str | None) -> None:
 
 
 class _Protocol(H11Protocol):
-    """Closes connections whose first request does not begin."""
+    """Closes connections whose request, the first or a further one, does not come to begin."""
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
+        self._timer = self.loop.call_later(_HEADER_SECONDS, self._close_if_silent)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # uvicorn's own patience ends with the first byte of the next request.
+        self._timer.cancel()
         self._timer = self.loop.call_later(_HEADER_SECONDS, self._close_if_silent)
 
     def connection_lost(self, exc) -> None:
@@ -186,6 +192,6 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _close_if_silent(self) -> None:
-        if self.cycle is None:
+        if self.cycle is None or self.cycle.response_complete:
             with contextlib.suppress(OSError):
                 self.transport.close()

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = load_config(arguments.config, overrides)
     if arguments.resume is None:
         folder = arguments.output or new_run_folder(config)
+        if _follows(config):  # it writes nothing, and has nothing to go on from
+            with tempfile.TemporaryDirectory(prefix="tfdense-") as reachable:
+                return _train(config, folder, Path(reachable), step, state)
         if folder.exists():
             raise InputError(f"Expected a new folder for the run. {folder} exists already.")
 
@@ -75,6 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(outputs, filter(None, [config.train.initial_weights]))
     with making(folder), utf8_path(folder) as reachable:
         return _train(config, folder, reachable, step, state)
+
+
+def _follows(config: Config) -> bool:
+    """Whether this is a worker that writes no files."""
+    if config.train.strategy not in (None, "multiworker"):
+        return False
+    import_tensorflow()
+    from tfdense.training.strategies import worker
+
+    return worker() > 0
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:
@@ -93,6 +107,7 @@ def _given(arguments: argparse.Namespace) -> list[str]:
 def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> int:
     """Trains in a folder, which TensorFlow may reach by another path only."""
     import_tensorflow()
+    from tfdense.training.strategies import WorkerLost
     from tfdense.training.trainer import Trainer
 
     trainer = Trainer(config, reachable)
@@ -105,7 +120,11 @@ def _train(config: Config, folder: Path, reachable: Path, step: int, state) -> i
         )
     start = f"from step {trainer.step} " if trainer.step else ""
     print(f"Training {config.model.preset} {start}in {folder}", flush=True)
-    finished = trainer.train()
+    try:
+        finished = trainer.train()
+    except WorkerLost as error:
+        print(f"Stopped at step {trainer.step}. {error} Resume: python train.py --resume {folder}")
+        return os.EX_TEMPFAIL
     if not finished:
         print(f"Stopped at step {trainer.step}. Resume: python train.py --resume {folder}")
         # What a shell, and a scheduler that preempts, knows a process by that a signal ended.

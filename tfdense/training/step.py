@@ -1,8 +1,5 @@
 """What one training step does, on any number of devices."""
 
-import json
-import os
-
 import keras
 import tensorflow as tf
 
@@ -11,19 +8,6 @@ from tfdense.losses import MixtureNLL
 from tfdense.mixture import Mixture
 from tfdense.models.network import MatchingNetwork, take_step
 from tfdense.photometric import photometric_loss
-
-
-def distribution_strategy() -> tf.distribute.Strategy:
-    """Returns the strategy for this machine.
-
-    Several workers where ``TF_CONFIG`` names them, else all GPUs where there are several, else one
-    device.
-    """
-    if "cluster" in json.loads(os.environ.get("TF_CONFIG") or "{}"):
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
 
 
 def objective(output: dict, batch: dict, mixture: Mixture, config: LossConfig) -> tf.Tensor:

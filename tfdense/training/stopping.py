@@ -11,9 +11,11 @@ class Stop(threading.Event):
 
     Attributes:
         signal: the number of the signal that asked; None so far.
+        at_once: whether there is nothing to save yet: then it interrupts whatever is done.
     """
 
     signal: int | None = None
+    at_once: bool = False
 
 
 @contextlib.contextmanager
@@ -25,6 +27,8 @@ def asked_to_stop() -> Iterator[Stop]:
     def stop(number, frame):
         event.signal = number
         event.set()
+        if event.at_once:
+            raise KeyboardInterrupt
         print("\nStopping after this step. Ctrl-C again to stop at once.", flush=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import itertools
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -13,14 +14,17 @@ import tensorflow as tf
 
 from tfdense.config import SHIPPED, Config, locate, save_config
 from tfdense.data import training_pairs, validation_pairs
+from tfdense.data.pipeline import WHOLE, Part
 from tfdense.errors import InputError
-from tfdense.files import replacing, reporting
+from tfdense.files import replacing
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
+from tfdense.training import strategies
+from tfdense.training.checkpoints import restored, save
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
 from tfdense.training.records import Records, Stopwatch, show_progress, show_validation
-from tfdense.training.step import build_train_step, distribution_strategy
+from tfdense.training.step import build_train_step
 from tfdense.training.stopping import Stop, asked_to_stop
 from tfdense.training.validation import validate
 from tfdense.visualize import training_picture
@@ -51,7 +55,9 @@ class Trainer:
         self.config = config
         self.folder = folder
         keras.utils.set_random_seed(config.seed)
-        self._strategy = strategy or distribution_strategy()
+        self._strategy = strategy or strategies.distribution_strategy(config.train.strategy)
+        # Of several workers one writes; the others read the checkpoints of its folder.
+        self._writes = strategies.worker_count(self._strategy) == 1 or strategies.worker() == 0
         if config.train.batch_size % self._strategy.num_replicas_in_sync:
             raise InputError(
                 f"train.batch_size should be a multiple of the "
@@ -79,7 +85,7 @@ class Trainer:
         self._validation_pairs = validation_pairs(
             config.data, config.train.batch_size, config.train.validation_pairs, config.seed
         )
-        self._checkpoints = tf.train.CheckpointManager(
+        self._checkpoints = restored(
             # Named one by one: TensorFlow does not look into the lists of layers of a Keras model.
             tf.train.Checkpoint(
                 model=[variable.value for variable in self.model.variables],
@@ -88,10 +94,9 @@ class Trainer:
                 step=self._saved_step,
                 best=self._best,
             ),
-            str(folder / "checkpoints"),
-            max_to_keep=2,
+            folder / "checkpoints",
+            config.model.preset,
         )
-        self._restore()
         self.step = int(self._saved_step)
         self.stopped_by: int | None = None
 
@@ -155,15 +160,32 @@ class Trainer:
 
         Raises:
             InputError: if loss or gradient are not finite for too many steps in a row.
+            WorkerLost: if another worker of the training does not answer.
         """
+        with asked_to_stop() as stop:
+            stop.at_once = True
+            try:
+                with strategies.noticing_losses(self._strategy):
+                    self._train(stop)
+            except KeyboardInterrupt:
+                if not stop.at_once or not stop.is_set():
+                    raise
+        self.stopped_by = stop.signal
+        return self.step >= self.config.train.steps
+
+    def _train(self, stop: Stop) -> None:
         settings = self.config.train
         # It may be resumed from another working directory.
-        save_config(self.folder / "config.yaml", locate(self.config))
-        records = Records(self.folder, self.step)
-        if self._owes_validation(records):
-            self._validate(records)
+        records = None
+        if self._writes:
+            save_config(self.folder / "config.yaml", locate(self.config))
+            records = Records(self.folder, self.step)
+            if self._owes_validation(records):
+                self._validate(records)
+        add_up = strategies.summing(self._strategy)
+        self._check_together(add_up)
         train_step = self.build_step()
-        batches = iter(self._distribute(self._training_pairs()))
+        batches = iter(self._batches())
         stopwatch, losses = Stopwatch(), []
         left_out = LeftOut(
             self.folder,
@@ -171,30 +193,45 @@ class Trainer:
             settings.precision == "mixed_float16",
             self._strategy,
         )
-        with asked_to_stop() as stop:
-            while self.step < settings.steps and not stop.is_set():
-                asked = time.perf_counter()
-                batch = next(batches)
-                stopwatch.waited(time.perf_counter() - asked)
-                loss, gradient_norm = train_step(batch)
-                losses.append(loss)
-                self.step += 1
-                left_out.watch(self.step, batch, loss, gradient_norm)
-                last = self.step == settings.steps
-                if last or self.step % settings.log_every == 0:
-                    self._log(records, losses, gradient_norm, stopwatch, left_out.count())
-                    losses = []
-                if last or self.step % settings.validate_every == 0:
-                    # The last one is not made up for: nothing goes on from there.
-                    self._validate(records, None if last else stop)
-                    stopwatch.restart()
-                if last or self.step % settings.checkpoint_every == 0:
-                    self._save_checkpoint()
-                    stopwatch.restart()
-        self.stopped_by = stop.signal
+        while self.step < settings.steps and not add_up(stop.is_set()):
+            asked = time.perf_counter()
+            batch = self._next(batches)
+            stopwatch.waited(time.perf_counter() - asked)
+            loss, gradient_norm = train_step(batch)
+            stop.at_once = False
+            losses.append(loss)
+            self.step += 1
+            left_out.watch(self.step, batch, loss, gradient_norm)
+            last = self.step == settings.steps
+            if last or self.step % settings.log_every == 0:
+                count = left_out.count()
+                if records:
+                    self._log(records, losses, gradient_norm, stopwatch, count)
+                losses = []
+            if records and (last or self.step % settings.validate_every == 0):
+                # The last one is not made up for: nothing goes on from there.
+                self._validate(records, None if last else stop)
+                stopwatch.restart()
+            if last or self.step % settings.checkpoint_every == 0:
+                self._save_checkpoint()
+                stopwatch.restart()
         if self.step % settings.checkpoint_every and self.step < settings.steps:
             self._save_checkpoint()
-        return self.step >= settings.steps
+
+    def _next(self, batches: Iterator) -> dict:
+        """Returns the next batch; if there is none any more, nothing so far is lost."""
+        try:
+            return next(batches)
+        except tf.errors.OpError as error:
+            # What Python raised within the pipeline stands in the text.
+            reason = re.search(r"(?:InputError|OSError): ([^\n]+)", str(error))
+            if reason is None:
+                raise
+            self._save_checkpoint()
+            raise InputError(
+                f"No further pairs can be made: {reason[1]} The checkpoint of step {self.step} is "
+                "saved; go on from it with --resume."
+            ) from None
 
     def _owes_validation(self, records: Records) -> bool:
         """Says whether the network as it is was not validated, though it should have been."""
@@ -203,16 +240,25 @@ class Trainer:
         due = self.step % self.config.train.validate_every == 0
         return due and records.last_validation != self.step
 
-    def _training_pairs(self) -> tf.data.Dataset:
-        config = self.config
-        return training_pairs(config.data, config.train.batch_size, config.seed, self.step)
+    def _check_together(self, add_up: Callable[[int], int]) -> None:
+        """Makes sure that all workers go on from the same step."""
+        count = strategies.worker_count(self._strategy)
+        if add_up(self.step) != count * self.step:
+            raise InputError(
+                f"Expected all {count} workers at one step. Received: another one than "
+                f"{self.step}; give each the folder of the same run, which all can read."
+            )
 
-    def _distribute(self, dataset: tf.data.Dataset):
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.DATA
+    def _training_pairs(self, part: Part = WHOLE) -> tf.data.Dataset:
+        config = self.config
+        return training_pairs(
+            config.data, config.train.batch_size, config.seed, self.step, part=part
         )
-        return self._strategy.experimental_distribute_dataset(dataset.with_options(options))
+
+    def _batches(self):
+        return strategies.distribute(
+            self._strategy, self._training_pairs, self.config.train.batch_size
+        )
 
     @property
     def _weights(self) -> list[tf.Variable]:
@@ -302,21 +348,10 @@ class Trainer:
             self.model.save_weights(temporary)
 
     def _save_checkpoint(self) -> None:
-        self._saved_step.assign(self.step)
-        with reporting(self.folder / "checkpoints", tf.errors.OpError):
-            self._checkpoints.save(self.step)
-
-    def _restore(self) -> None:
-        path = self._checkpoints.latest_checkpoint
-        if path is None:
+        if not self._writes:
             return
-        try:
-            self._checkpoints.checkpoint.restore(path).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"{path} is not a checkpoint of this {self.config.model.preset}: {reason}"
-            ) from None
+        self._saved_step.assign(self.step)
+        save(self._checkpoints, self.step)
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> None:

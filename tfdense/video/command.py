@@ -8,7 +8,7 @@ import numpy as np
 from tfdense.errors import InputError, check_file
 from tfdense.files import check_folder
 from tfdense.images import load_image
-from tfdense.inference.checks import key_points
+from tfdense.inference.checks import check_radius, key_points
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
@@ -129,8 +129,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"Expected --frames to be at least 2. Received: {arguments.frames}")
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
-    if arguments.radius is not None and not arguments.radius > 0:
-        raise InputError(f"Expected a positive radius. Received: {arguments.radius}")
+    check_radius(arguments.radius)
     if arguments.points is not None and arguments.to != "previous":
         raise InputError(
             f"Expected --to previous with --points, which are followed from the first frame. "
