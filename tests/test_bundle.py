@@ -174,9 +174,10 @@ def test_an_archive_of_something_else_is_refused(members, message, folder):
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    (folder / "photos.npz").write_bytes(buffer.getvalue())
-    files = {"photos.npz": hashlib.sha256(buffer.getvalue()).hexdigest()}
-    change_manifest(folder, data=["photos"], files=files)
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "photos.npz").write_bytes(buffer.getvalue())
+    files = {"data/photos.npz": hashlib.sha256(buffer.getvalue()).hexdigest()}
+    change_manifest(folder, data=["data/photos"], files=files)
     with pytest.raises(bundle.BundleError, match=message):
         bundle.Bundle(folder).data()
 

@@ -22,7 +22,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class Bundle:
         arrays = {}
         for name in self.manifest["data"]:
             path = self.folder / f"{name}.npz"
-            files = _arrays(path, self.read(path.name))
+            files = _arrays(path, self.read(f"{name}.npz"))
             try:
                 arrays[name] = unpack(files) if "luminance" in files else files["values"]
             except (KeyError, ValueError, TypeError, IndexError, MemoryError):
@@ -334,13 +334,18 @@ def _wrong(manifest: dict) -> str | None:
     for entry in manifest["state"].values():
         if not isinstance(entry, dict) or not {"name", "shape", "dtype"} <= entry.keys():
             return "state"
-    # Files beside the manifest, and nowhere else.
-    if not all(isinstance(name, str) and name == Path(name).name for name in manifest["data"]):
+    # Files below the bundle's folder, and nowhere else.
+    if not all(isinstance(name, str) and _is_below(name) for name in manifest["data"]):
         return "data"
     programs = manifest["programs"].values()
     if not all(isinstance(entry, dict) for entry in programs):
         return "programs"
     return None
+
+
+def _is_below(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict], dict]:
