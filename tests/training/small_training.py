@@ -3,6 +3,7 @@
 python small_training.py ARGUMENTS OF TRAIN
 """
 
+import os
 import sys
 import types
 
@@ -54,6 +55,14 @@ def register() -> None:
     PRESETS[PRESET] = Preset("small_of_tests:Small", {})
 
 
+def split_cpu(count: int) -> None:
+    """Makes several devices of the CPU."""
+    device = tf.config.LogicalDeviceConfiguration()
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [device] * count)
+
+
 if __name__ == "__main__":
     register()
+    split_cpu(int(os.environ.get("DEVICES", "1")))
     sys.exit(main(["train", *sys.argv[1:]]))

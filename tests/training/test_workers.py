@@ -92,10 +92,16 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_workers_follow_one_process(together, tmp_path):
+def test_two_workers_follow_one_process(together, tmp_path, monkeypatch):
     _ended([_start(*_new(tmp_path / "one"))])
-    # float32 adds up in another order, and Adam's first steps amplify that.
-    np.testing.assert_allclose(_curve(together), _curve(tmp_path / "one"), rtol=1e-3)
+    monkeypatch.setenv("DEVICES", "2")
+    _ended([_start(*_new(tmp_path / "devices", "train.strategy=mirrored"))])
+    # Two devices of one process add up in the same order, one device in another.
+    np.testing.assert_allclose(_curve(together), _curve(tmp_path / "devices"), rtol=1e-6)
+    loss, alone = (_curve(each)[:, 0] for each in (together, tmp_path / "one"))
+    np.testing.assert_allclose(loss[:4], alone[:4], rtol=1e-5)
+    # Adam makes a whole step of gradients that are hardly more than rounding.
+    np.testing.assert_allclose(loss, alone, rtol=1e-2)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from tfdense.losses import MixtureNLL
 from tfdense.mixture import Mixture
 from tfdense.models.network import MatchingNetwork, take_step
 from tfdense.photometric import photometric_loss
+from tfdense.training.averaging import MovingAverage
 
 
 def objective(output: dict, batch: dict, mixture: Mixture, config: LossConfig) -> tf.Tensor:
@@ -45,7 +46,7 @@ def objective(output: dict, batch: dict, mixture: Mixture, config: LossConfig) -
 def build_train_step(
     model: MatchingNetwork,
     optimizer: keras.optimizers.LossScaleOptimizer,
-    average: tf.train.ExponentialMovingAverage | None,
+    average: MovingAverage | None,
     config: LossConfig,
     strategy: tf.distribute.Strategy,
 ):
@@ -53,8 +54,6 @@ def build_train_step(
 
     The function returns the loss and the norm of the gradient before clipping.
     """
-    variables = model.trainable_variables
-
     # The running statistics of normalisations, which a step changes before its loss is known.
     statistics = [v.value for v in model.non_trainable_variables if "moving_" in v.path]
 
@@ -74,7 +73,7 @@ def build_train_step(
     def train_step(batch):
         loss, norm = strategy.run(replica_step, args=(batch,))
         if average is not None:
-            average.apply([variable.value for variable in variables])
+            average.update(strategy)
         return (
             strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None),
             strategy.reduce(tf.distribute.ReduceOp.MEAN, norm, axis=None),

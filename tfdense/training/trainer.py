@@ -20,6 +20,7 @@ from tfdense.files import replacing
 from tfdense.models import build
 from tfdense.models.presets import as_shipped, load_shipped_weights, load_weights
 from tfdense.training import strategies
+from tfdense.training.averaging import MovingAverage
 from tfdense.training.checkpoints import restored, save
 from tfdense.training.left_out import LeftOut
 from tfdense.training.optimizer import build_optimizer
@@ -264,14 +265,10 @@ class Trainer:
     def _weights(self) -> list[tf.Variable]:
         return [variable.value for variable in self.model.trainable_variables]
 
-    def _start_average(self) -> tf.train.ExponentialMovingAverage | None:
+    def _start_average(self) -> MovingAverage | None:
         momentum = self.config.train.ema_momentum
-        if not momentum:
-            return None
-        # Counting updates lets the average forget the random start.
-        average = tf.train.ExponentialMovingAverage(momentum, self._optimizer.iterations.value)
-        average.apply(self._weights)
-        return average
+        steps = self._optimizer.iterations.value
+        return MovingAverage(self._weights, momentum, steps) if momentum else None
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
