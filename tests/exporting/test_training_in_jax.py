@@ -65,10 +65,17 @@ class Both:
         loss = float(ours["loss"])
         return loss, abs(float(theirs[0]) - loss) / abs(loss)
 
-    def deviations(self, group):
-        """Returns how far each array of JAX is from that of TensorFlow, relative to the latter."""
+    def deviations(self, group, kernels=False):
+        """Returns how far each array of JAX is from that of TensorFlow, relative to the latter.
+
+        Args:
+            group: beginning of the arrays' names.
+            kernels: whether to leave out the rest, see `test_one_step_of_the_others`.
+        """
         state = self.in_jax.state
         expected = {k: v.numpy() for k, v in self.trainer.state.items() if k.startswith(group)}
+        if kernels:
+            expected = {k: v for k, v in expected.items() if v.ndim > 1}
         return [
             np.linalg.norm(state[name] - array) / max(np.linalg.norm(array), 1e-12)
             for name, array in expected.items()
@@ -116,9 +123,11 @@ def test_one_step_of_the_others(file, settings, tmp_path):
     settings = [*settings, "train.batch_size=1", "train.warmup_steps=0"]
     both = Both(file, settings, tmp_path / "bundle")
     assert both.take_each(0)[1] < 1e-4
-    # The moments of Adam are the gradient and its square.
-    assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
-    assert max(both.deviations("model/")) < 1e-2
+    # The moments of Adam are the gradient and its square. A bias before a normalisation has none
+    # but rounding, of which Adam's first step makes a whole one.
+    biased = "pdcnet" in file
+    assert np.percentile(both.deviations("optimizer/", kernels=biased), 95) < 1e-2
+    assert max(both.deviations("model/", kernels=biased)) < 1e-2
     state = both.in_jax.state
     kernels = [name for name in state if name.startswith("model/") and state[name].ndim == 4]
     moved = [(state[name] != both.start[name]).any() for name in kernels]
