@@ -18,6 +18,7 @@ from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
 from tfdense.inference.spans import read_tiles
+from tfdense.options import one_of, several
 from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -103,10 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     summary = "; ".join(f"{name}: {form.content}" for name, form in FORMATS.items())
     parser.add_argument(
         "--format",
-        nargs="+",
-        choices=FORMATS,
+        **several(one_of(FORMATS)),
         default=[],
-        metavar="FORM",
+        metavar="FORM,...",
         help=f"also write the match as any of {summary}",
     )
     parser.add_argument(
