@@ -37,7 +37,7 @@ from tfdense.inference.resizing import resize_smooth
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import build
 from tfdense.models.network import MatchingNetwork
-from tfdense.models.presets import PRESETS, Preset
+from tfdense.networks import PRESETS, Preset
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CHECKOUT = (

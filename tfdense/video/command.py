@@ -12,6 +12,7 @@ from tfdense.inference.checks import check_radius, key_points
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.networks import check_network
 from tfdense.startup import import_tensorflow
 from tfdense.video.reading import open_film
 
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Matches the frames that are not done yet, writes the films and prints a summary."""
     _check(arguments)
+    check_network(arguments.model, arguments.max_side)
     film = open_film(arguments.film)
     points = None if arguments.points is None else _read_points(arguments.points)
     reference = arguments.to
