@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -152,11 +154,30 @@ def test_a_film_is_read_as_it_was_written(frames, tmp_path):
         assert np.abs(written.astype(int) - frame).mean() < 12
 
 
+def test_broken_frames_print_nothing(frames, tmp_path):
+    path = tmp_path / "film.avi"
+    write_film(path, sorted(frames.iterdir()), 12.5)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = b"\xff" * 400
+    path.write_bytes(content)
+    code = (
+        "import sys; from tfdense.video.reading import open_film\n"
+        "print(len([*open_film(sys.argv[1]).frames()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) >= 1 and done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("absent.mp4",), "no film absent.mp4"),
         (("text.mp4",), "text.mp4 is no film"),
+        (("text.txt",), "text.txt is no film"),
+        (("text.png",), "text.png is no film"),
         (("99",), "99 is no camera"),
         (("frames", "--frames", 1), "--frames to be at least 2"),
         (("frames", "--to", "absent.png"), "no image file absent.png"),
@@ -166,7 +187,8 @@ def test_a_film_is_read_as_it_was_written(frames, tmp_path):
 )
 def test_mistakes(backend, frames, tmp_path, monkeypatch, capfd, options, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.mp4").write_text("no film")
+    for name in ("text.mp4", "text.txt", "text.png"):
+        (tmp_path / name).write_text("no film\n" * 500)
     assert _run(*options, "-o", "out") == 2
     printed = capfd.readouterr().err
     assert message in printed and printed.count("\n") == 1
