@@ -86,12 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     server.check_ports(address)
     _check_model(arguments.model)
+    start_logging()
+    log("starting TensorFlow")
     import_tensorflow()
     from tfdense.serving.model import load
 
     with _exported(arguments.model) as (folder, name):
         name = arguments.name or name
-        start_logging()
         metrics = Metrics()
         limits = Limits(
             body=int(arguments.max_body * 2**20),
@@ -150,7 +151,9 @@ def _exported(model: str) -> Iterator[tuple[Path, str]]:
         yield path, (resolved.parent if versioned else resolved).name
         return
     from tfdense.exporting import export_saved_model
+    from tfdense.serving.logs import log
 
+    log("exporting", model=model)
     with tempfile.TemporaryDirectory(prefix="tfdense-") as folder:
         name = path.resolve().name.partition(".")[0]
         export_saved_model(model, Path(folder, name))
