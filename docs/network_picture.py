@@ -41,11 +41,12 @@ def in_steps(network: keras.Model, side: int = 256) -> keras.Model:
         for name, image in (("target", target), ("source", source))
     ]
     targets, sources = Step("context", network._in_context)(*found)
-    matched = Step("global_matching", lambda *x: network.global_matching(*x)[:2])
-    flow, certainty = matched(targets[0], sources[0])
-    flow = Step("propagation", lambda x, flow, known: network.propagation(x, 16.0 * flow, known))(
-        targets[0], flow, certainty
+    match = Step("global_matching", lambda *x: network.global_matching(*x)[:2])
+    cells, certainty = match(targets[0], sources[0])
+    propagate = Step(
+        "propagation", lambda x, flow, *known: network.propagation(x, 16 * flow, *known)
     )
+    flow = propagate(targets[0], cells, certainty)
     raw, state = Step("first_uncertainty", network._initial_raw)(flow), certainty
     for i, stride in enumerate(_STRIDES):
         if i:
@@ -63,7 +64,8 @@ def in_steps(network: keras.Model, side: int = 256) -> keras.Model:
         flow, raw = refine(flow, raw, state, target, source)
     else:
         flow, raw = Step("enlarging_to_the_image", _enlarge)(target, flow, raw)
-    return keras.Model({"source": source, "target": target}, Step("mixture", network._level)(flow, raw))
+    answer = Step("mixture", network._level)(flow, raw)
+    return keras.Model({"source": source, "target": target}, answer)
 
 
 def _enlarge(target, *fields):
@@ -81,7 +83,7 @@ def _decoding(decoder: keras.layers.Layer, stride: int) -> Callable:
 def draw(path: Path = PICTURE) -> None:
     """Writes the picture."""
     network = build(as_shipped(ModelConfig("pdcnet-lite")), backbone_weights=False)
-    keras.utils.plot_model(in_steps(network), path, dpi=72)
+    keras.utils.plot_model(in_steps(network), path, show_layer_names=True, dpi=72)
 
 
 if __name__ == "__main__":

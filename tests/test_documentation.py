@@ -117,6 +117,7 @@ _WAYS = (
     Way(r"tfdense train --from-bundle .*", more="--steps 3"),
     Way(r"tfdense serve .*", checked_only="serves until it is stopped"),
     Way(r"curl .*", checked_only="asks a server"),
+    Way(r"python docs/network_picture\.py", checked_only="needs Graphviz"),
     Way(r"docker .*", checked_only="needs Docker"),
     Way(r"python -m bench\.peers .*", checked_only="needs PyTorch"),
     Way(r"python bench/serving\.py .*", checked_only="loads the machine for minutes"),
