@@ -80,7 +80,7 @@ web-files: setup $(WEB_MODELS)
 	$(BIN)/python -m web.prepare $(WEB_MODELS)
 
 runs/web/pdcnet-lite-%.tflite: tfdense/weights/pdcnet_lite.weights.h5 | setup
-	$(BIN)/python -m export.tflite pdcnet-lite -o $@ --size $(subst x, ,$*)
+	$(BIN)/python -m export.tflite pdcnet-lite -o $@ --size $*
 
 # In headless Chromium. On Debian: apt install chromium
 test-web: web-files

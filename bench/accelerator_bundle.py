@@ -18,7 +18,7 @@ from tfdense.exporting.signatures import match_fixed
 from tfdense.exporting.stablehlo import Program, lower
 from tfdense.exporting.training_bundle import Variant, export_bundle
 from tfdense.models import build
-from tfdense.models.presets import PRESETS
+from tfdense.networks import PRESETS
 from tfdense.ops import correlation
 
 # Of the features that pdcnet-lite correlates, stride and channels.

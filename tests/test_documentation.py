@@ -37,7 +37,7 @@ from tfdense.inference.resizing import resize_smooth
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import build
 from tfdense.models.network import MatchingNetwork
-from tfdense.models.presets import PRESETS, Preset
+from tfdense.networks import PRESETS, Preset
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CHECKOUT = (
@@ -117,6 +117,7 @@ _WAYS = (
     Way(r"tfdense train --from-bundle .*", more="--steps 3"),
     Way(r"tfdense serve .*", checked_only="serves until it is stopped"),
     Way(r"curl .*", checked_only="asks a server"),
+    Way(r"python docs/network_picture\.py", checked_only="needs Graphviz"),
     Way(r"docker .*", checked_only="needs Docker"),
     Way(r"python -m bench\.peers .*", checked_only="needs PyTorch"),
     Way(r"python bench/serving\.py .*", checked_only="loads the machine for minutes"),

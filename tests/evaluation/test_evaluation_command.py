@@ -57,15 +57,15 @@ def test_classical_methods(dataset, tmp_path, capsys):
 
 def test_chosen_methods(dataset, tmp_path, capsys, monkeypatch):
     output = tmp_path / "out"
-    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output), "--methods"]
-    assert cli.main([*arguments, "SIFT + local affine", "identity"]) == 0
+    arguments = ["evaluate", "--data", str(dataset), "-o", str(output), "--methods"]
+    assert cli.main([*arguments, "SIFT + local affine,identity", "homography"]) == 0
     results = json.loads((output / "results.json").read_text())
     assert list(results["methods"]) == ["SIFT + local affine", "identity"]
 
     monkeypatch.delattr("cv2.optflow", raising=False)
     output.rename(tmp_path / "before")
     capsys.readouterr()
-    assert cli.main([*arguments, "identity", "DeepFlow"]) == 2
+    assert cli.main([*arguments, "identity,DeepFlow", "homography"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tfdense: error: DeepFlow needs OpenCV")
     assert not output.exists()

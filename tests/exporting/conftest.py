@@ -13,7 +13,7 @@ from tfdense.exporting import saved_model, tflite
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.mixture import GaussianUniformMixture, LaplaceMixture, Mixture
 from tfdense.models import build, load
-from tfdense.models.presets import PRESETS, Preset
+from tfdense.networks import PRESETS, Preset
 
 SMALL = ModelConfig(
     options={

@@ -26,21 +26,28 @@ def swap_the_images(monkeypatch, module, name):
 @with_three_components
 def test_tflite(other_network, tmp_path, monkeypatch, capsys):
     path = tmp_path / "model.tflite"
-    command = ["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]
+    command = ["export", "tflite", "any", "-o", str(path), "--size", "32x40"]
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
     assert f"{path}: 0.0" in printed and "CONV_2D 2" in printed
     assert "bound: flow 0.001 px, confidence 0.001: kept" in printed and "of float32" in printed
     assert LiteMatcher(path).sizes == ((32, 40),)
-    assert cli.main([*command[:5], "--size", "32x40", "24x24"]) == 0
-    assert LiteMatcher(path).sizes == ((32, 40), (24, 24))
-    assert cli.main([*command[:5], "--size", "32", "40", "24"]) == 2
-    assert "Expected two numbers such as 256x64. Received: 32" in capsys.readouterr().err
+    several = ["export", "tflite", "--size", "32x40,24x24", "any", "--size", "48x64"]
+    assert cli.main([*several, "-o", str(path)]) == 0
+    assert LiteMatcher(path).sizes == ((32, 40), (24, 24), (48, 64))
 
     swap_the_images(monkeypatch, tflite, "match_fixed")
     assert cli.main([*command, "--precision", "float16"]) == 1
     printed = capsys.readouterr().err
     assert "bound: flow 0.001 px, confidence 0.001: exceeded" in printed and "of float16" in printed
+
+
+@pytest.mark.parametrize("size", ["32", "32x40,24x24"])
+def test_a_size_that_is_none(size, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["export", "onnx", "--size", size, "any", "-o", "absent"])
+    assert exit_.value.code == 2
+    assert f"two numbers such as 256x64. Received: {size}\n" in capsys.readouterr().err
 
 
 @with_three_components
@@ -60,7 +67,7 @@ def test_saved_model(other_network, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("other_network", ["gaussian and uniform"], indirect=True)
 def test_names_that_are_not_utf8(other_network, tmp_path):
     folder, path = tmp_path / "caf\udce9", tmp_path / "\udce9.tflite"
-    assert cli.main(["export", "tflite", "any", "-o", str(path), "--size", "32", "40"]) == 0
+    assert cli.main(["export", "tflite", "any", "-o", str(path), "--size", "32x40"]) == 0
     assert cli.main(["export", "saved-model", "any", "-o", str(folder)]) == 0
     assert {*tmp_path.iterdir()} == {folder, path}
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
@@ -70,7 +77,7 @@ def test_names_that_are_not_utf8(other_network, tmp_path):
 
 
 @with_three_components
-@pytest.mark.parametrize("command", [["tflite", "--size", "32", "40"], ["saved-model"]])
+@pytest.mark.parametrize("command", [["tflite", "--size", "32x40"], ["saved-model"]])
 def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, full_disk, command):
     save = tf.saved_model.save
 

@@ -71,7 +71,7 @@ def test_a_wrong_graph_is_not_kept(other_network, tmp_path, monkeypatch, capsys)
     with pytest.raises(VerificationError, match="exceeded"):
         export_onnx("any", path, _SIZE)
     assert path.read_bytes() == b"the former file" and [*tmp_path.iterdir()] == [path]
-    command = ["export", "onnx", "any", "-o", str(path), "--size", *map(str, _SIZE)]
+    command = ["export", "onnx", "any", "-o", str(path), "--size", "x".join(map(str, _SIZE))]
     assert cli.main(command) == 1
     monkeypatch.undo()
     assert "exceeded" in capsys.readouterr().err

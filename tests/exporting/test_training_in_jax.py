@@ -10,7 +10,7 @@ from tfdense import bundle
 from tfdense.config import load_config
 from tfdense.exporting.bundled_pairs import bundled_pairs
 from tfdense.exporting.training_bundle import export_bundle, new_trainer
-from tfdense.models.presets import PRESETS
+from tfdense.networks import PRESETS
 
 pytest.importorskip("jax")
 

@@ -15,7 +15,7 @@ from oracle import CANARY, evil_code, evil_pickles, fuzz
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import PRESETS, load
 from tfdense.models.network import MatchingNetwork
-from tfdense.models.presets import Preset
+from tfdense.networks import Preset
 
 pytestmark = pytest.mark.fuzz
 

@@ -15,10 +15,11 @@ import tfdense
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
 from tfdense.exporting import export_saved_model, export_tflite
-from tfdense.inference.backends import KerasBackend, TargetSize, newest_saved_model
+from tfdense.inference.backends import KerasBackend, TargetSize
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import build, load
+from tfdense.networks import newest_saved_model
 from tfdense.ops import correlation
 
 _SIZES = [

@@ -56,12 +56,12 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
     monkeypatch.setattr(matcher, "load", load)
     image = tmp_path / "a.ppm"
     image.write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
-    arguments = ["match", str(image), str(image), "-o", str(tmp_path), "--model", "run"]
+    arguments = ["match", str(image), str(image), "-o", str(tmp_path)]
     main([*arguments, "--setting", "precise", "--mode", "multiscale"])
     main([*arguments, "--max-side", "256", "--fill", "--tiles", "auto"])
     main([*arguments, "--no-fill", "--tiles", "2x3"])
     assert received == [
-        ("run", 960, "multiscale", True, True, False),
-        ("run", 256, "direct", True, True, True),
-        ("run", 640, "direct", False, True, (2, 3)),
+        ("pdcnet-lite", 960, "multiscale", True, True, False),
+        ("pdcnet-lite", 256, "direct", True, True, True),
+        ("pdcnet-lite", 640, "direct", False, True, (2, 3)),
     ]

@@ -11,7 +11,8 @@ import tfdense
 from tfdense import models
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
-from tfdense.models.presets import PRESETS, is_preset, load_weights, run_files
+from tfdense.models.presets import load_weights
+from tfdense.networks import PRESETS, is_preset, run_files
 
 # Small, since only names and files matter here.
 _OPTIONS = {

@@ -17,6 +17,7 @@ from tfdense.client import Client, ServerError
 from tfdense.data import bundled_pair
 from tfdense.errors import InputError
 from tfdense.exporting import export_saved_model
+from tfdense.serving import model as models
 from tfdense.serving import server as servers
 from tfdense.serving.logs import log, start_logging
 from tfdense.serving.server import Address, Server
@@ -97,6 +98,29 @@ def test_logs_are_json(capsys):
     log("it happened", path='a"b', status=200)
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["level"], line["path"]) == ("it happened", "info", 'a"b')
+
+
+def test_it_says_what_it_does_until_it_is_ready(tmp_path, monkeypatch, capsys):
+    version = tmp_path / "own" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    said = lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]  # noqa: E731
+    events = []
+
+    class Model:
+        def __init__(self, folder, threads):
+            events.extend(said())
+
+        def warm_up(self):
+            assert said()[-1]["event"] == "warming up"
+
+    monkeypatch.setattr(models, "ServedModel", Model)
+    monkeypatch.setattr(Server, "run", lambda self: self._started(Address("127.0.0.1", 7, None)))
+    assert cli.main(["serve", str(tmp_path / "own"), "--port", "0", "--grpc-port", "-1"]) == 0
+    assert [event["event"] for event in events] == ["starting TensorFlow", "loading"]
+    assert events[-1]["path"] == str(version)
+    (ready,) = said()
+    assert (ready["event"], ready["http"]) == ("ready", "http://127.0.0.1:7")
 
 
 _SLOW_MODEL = """

@@ -14,7 +14,7 @@ from tfdense.cli import main
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import PRESETS
 from tfdense.models.network import MatchingNetwork
-from tfdense.models.presets import Preset
+from tfdense.networks import Preset
 
 PRESET = "small"
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -152,21 +154,50 @@ def test_a_film_is_read_as_it_was_written(frames, tmp_path):
         assert np.abs(written.astype(int) - frame).mean() < 12
 
 
+def test_broken_frames_print_nothing(frames, tmp_path):
+    path = tmp_path / "film.avi"
+    write_film(path, sorted(frames.iterdir()), 12.5)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = b"\xff" * 400
+    path.write_bytes(content)
+    code = (
+        "import sys; from tfdense.video.reading import open_film\n"
+        "print(len([*open_film(sys.argv[1]).frames()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) >= 1 and done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("absent.mp4",), "no film absent.mp4"),
         (("text.mp4",), "text.mp4 is no film"),
+        (("text.txt",), "text.txt is no film"),
+        (("text.png",), "text.png is no film"),
         (("99",), "99 is no camera"),
         (("frames", "--frames", 1), "--frames to be at least 2"),
         (("frames", "--to", "absent.png"), "no image file absent.png"),
         (("frames", "--to", "first", "--points", "text.mp4"), "--to previous with --points"),
-        (("frames", "--points", "text.mp4"), "x and y on each line"),
+        (("frames", "--points", "text.mp4"), "text.mp4, line 1: expected the x and y of a point"),
+        (("frames", "--points", "points.txt"), "points.txt, line 3: expected the x and y"),
+        (("frames", "--points", "nan.txt"), "line 1: expected the x and y of a point, in px"),
+        (("frames", "--points", "bytes.txt"), "bytes.txt is not UTF-8"),
+        (("frames", "--points", "none.txt"), "none.txt holds no point"),
+        (("frames", "--points", "absent.txt"), "no list of points absent.txt"),
     ],
 )
 def test_mistakes(backend, frames, tmp_path, monkeypatch, capfd, options, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.mp4").write_text("no film")
+    for name in ("text.mp4", "text.txt", "text.png"):
+        (tmp_path / name).write_text("no film\n" * 500)
+    (tmp_path / "points.txt").write_text("50 30\n\n80,20,7\n1 2\n")
+    (tmp_path / "nan.txt").write_text("nan 3\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "none.txt").write_text("\n")
     assert _run(*options, "-o", "out") == 2
     printed = capfd.readouterr().err
     assert message in printed and printed.count("\n") == 1

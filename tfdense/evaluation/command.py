@@ -23,6 +23,7 @@ from tfdense.files import check_outputs, write_text
 from tfdense.images import find_images, write_image
 from tfdense.inference.modes import MODES
 from tfdense.inference.spans import read_tiles
+from tfdense.options import one_of, several
 from tfdense.startup import import_tensorflow
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
@@ -57,10 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", metavar="N", help="see `tfdense match` (none)")
     parser.add_argument(
         "--methods",
-        nargs="+",
-        choices=BASELINES,
-        default=USUAL,
-        metavar="METHOD",
+        **several(one_of(BASELINES)),
+        metavar="METHOD,...",
         help=f"the classical methods, of: {', '.join(BASELINES)} (all but DeepFlow, which needs "
         "the extra peers)",
     )
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             "Received: none, so that only the classical methods would be measured."
         )
     arguments.mode = arguments.mode or "direct"
-    methods = choose(arguments.methods)
+    methods = choose(arguments.methods or USUAL)
     arguments.tiles = read_tiles(arguments.tiles) or False
     pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output

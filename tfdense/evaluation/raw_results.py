@@ -17,11 +17,10 @@ import numpy as np
 
 import tfdense
 from tfdense.files import replacing
-from tfdense.inference.backends import newest_saved_model
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
 from tfdense.mixture import Mixture
-from tfdense.models.presets import is_preset, run_files
+from tfdense.networks import is_preset, newest_saved_model, run_files
 
 # Of tfdense: what the answer of a network depends on, with the weights that ship.
 _CODE = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tfdense.config import load_config
 from tfdense.errors import InputError
+from tfdense.options import one, several
 from tfdense.startup import import_tensorflow
 
 
@@ -27,16 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the model's numbered versions, to which this adds the next",
     )
-    for command, size in ((tflite, "256x256"), (onnx, "480x640")):
+    for command in (tflite, onnx):
         command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
-        several = "; of several, the file has a signature for each" if command is tflite else ""
-        command.add_argument(
-            "--size",
-            nargs="+",
-            default=[size],
-            metavar="HEIGHTxWIDTH",
-            help=f"of the images, to which the file is bound ({size}){several}",
-        )
+    tflite.add_argument(
+        "--size",
+        **several(two_numbers),
+        metavar="HEIGHTxWIDTH,...",
+        help="of the images, to which the file is bound (256x256); of several, the file has a "
+        "signature for each",
+    )
+    onnx.add_argument(
+        "--size",
+        type=one(two_numbers),
+        default=(480, 640),
+        metavar="HEIGHTxWIDTH",
+        help="of the images, to which the file is bound (480x640)",
+    )
     tflite.add_argument(
         "--precision",
         choices=("float32", "float16", "int8"),
@@ -99,12 +106,13 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.format == "saved-model":
             report = exporting.export_saved_model(arguments.network, arguments.output)
         elif arguments.format == "onnx":
-            if len(sizes := _sizes(arguments.size)) > 1:
-                raise InputError(f"Expected one size. Received: {' '.join(arguments.size)}")
-            report = exporting.export_onnx(arguments.network, arguments.output, sizes[0])
+            report = exporting.export_onnx(arguments.network, arguments.output, arguments.size)
         else:
             report = exporting.export_tflite(
-                arguments.network, arguments.output, _sizes(arguments.size), arguments.precision
+                arguments.network,
+                arguments.output,
+                arguments.size or [(256, 256)],
+                arguments.precision,
             )
     except exporting.VerificationError as error:
         print(error, file=sys.stderr)
@@ -140,13 +148,6 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
     print(f"Where JAX is installed: python {folder}/train.py --minutes 10")
     return 0
-
-
-def _sizes(words: list[str]) -> list[tuple[int, int]]:
-    """Reads sizes such as 256x256; also one as two words, HEIGHT WIDTH."""
-    if len(words) == 2 and all(word.isdecimal() for word in words):
-        words = ["x".join(words)]
-    return [two_numbers(word) for word in words]
 
 
 def two_numbers(text: str) -> tuple[int, int]:

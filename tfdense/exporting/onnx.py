@@ -14,7 +14,8 @@ from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
 from tfdense.files import check_outputs, replacing
 from tfdense.models import load
-from tfdense.models.presets import licence_of, run_files
+from tfdense.models.presets import licence_of
+from tfdense.networks import run_files
 
 OPSET = 18
 DESCRIPTION = "tfdense"

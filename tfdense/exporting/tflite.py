@@ -25,7 +25,8 @@ from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
 from tfdense.files import check_outputs, replacing, reporting
 from tfdense.lite import LiteMatcher
 from tfdense.models import load
-from tfdense.models.presets import licence_of, run_files
+from tfdense.models.presets import licence_of
+from tfdense.networks import run_files
 from tfdense.tflite_files import (
     SIGNATURE,
     count_operations,

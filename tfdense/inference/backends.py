@@ -16,6 +16,7 @@ from tfdense import mixture as mixtures
 from tfdense.errors import InputError
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
+from tfdense.networks import check_max_side
 from tfdense.ops.correlation import forward_only
 from tfdense.saved_models import SavedModel
 
@@ -60,12 +61,7 @@ class TargetSize:
     minimum: int
 
     def __post_init__(self):
-        least = max(self.stride, self.minimum)
-        if self.max_side < least:
-            raise InputError(
-                f"Expected max_side to be at least {least}, the smallest side that the network "
-                f"takes. Received: {self.max_side}"
-            )
+        check_max_side(self.max_side, max(self.stride, self.minimum))
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         largest = self.max_side // self.stride * self.stride
@@ -272,15 +268,6 @@ class MaskedBackend:
                 masked[..., None], UNKNOWN_LOG_VARIANCE, outputs["log_variance"]
             ),
         }
-
-
-def newest_saved_model(folder: Path) -> Path | None:
-    """Finds a SavedModel: the folder itself, or the highest numbered version in it."""
-    versions = [path for path in folder.glob("*/") if path.name.isdecimal()]
-    for path in (folder, *sorted(versions, key=lambda path: int(path.name), reverse=True)):
-        if (path / "saved_model.pb").is_file():
-            return path
-    return None
 
 
 def _mixture(metadata: dict) -> Mixture:

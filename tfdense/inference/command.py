@@ -13,11 +13,13 @@ from tfdense.files import check_outputs
 from tfdense.formats import FORMATS, files
 from tfdense.images import Photo
 from tfdense.inference import saving
-from tfdense.inference.checks import photo_to_match
+from tfdense.inference.checks import check_radius, photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
 from tfdense.inference.spans import read_tiles
+from tfdense.networks import check_network
+from tfdense.options import one_of, several
 from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -103,10 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     summary = "; ".join(f"{name}: {form.content}" for name, form in FORMATS.items())
     parser.add_argument(
         "--format",
-        nargs="+",
-        choices=FORMATS,
+        **several(one_of(FORMATS)),
         default=[],
-        metavar="FORM",
+        metavar="FORM,...",
         help=f"also write the match as any of {summary}",
     )
     parser.add_argument(
@@ -122,12 +123,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Matches, writes the files and prints a summary."""
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    check_radius(arguments.radius)
     tiles = read_tiles(arguments.tiles)
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source, target = _read_images(arguments)
     outputs = [Path(arguments.output, name) for name in [*saving.FILES, *files(arguments.format)]]
     masks = [mask for mask in (arguments.source_mask, arguments.target_mask) if mask]
     check_outputs(outputs, [arguments.source, arguments.target, *masks, arguments.model])
+    if not arguments.server:
+        check_network(arguments.model, arguments.max_side)
 
     import_tensorflow()
     from tfdense.inference import matcher as matchers

@@ -19,7 +19,6 @@ from tfdense.inference.backends import (
     KerasBackend,
     LiteBackend,
     SavedModelBackend,
-    newest_saved_model,
     refuse_fork,
 )
 from tfdense.inference.checks import check_radius, key_points, photo_to_match
@@ -28,9 +27,8 @@ from tfdense.inference.modes import MODES, Mode
 from tfdense.inference.reusing import reusing
 from tfdense.inference.spans import Tiles, checked
 from tfdense.mixture import Mixture
-from tfdense.models import PRESETS
 from tfdense.models import load as load_model
-from tfdense.models.presets import is_preset
+from tfdense.networks import existing, is_preset, newest_saved_model
 
 
 def load(
@@ -57,13 +55,7 @@ def load(
 
 def _load_backend(name_or_path: str | Path, max_side: int, refine: bool) -> Backend:
     if not is_preset(name_or_path):
-        path = Path(name_or_path)
-        if not path.exists():
-            raise InputError(
-                f"There is no model {path}. Expected a preset ({', '.join(sorted(PRESETS))}), as a "
-                "string, the folder of a run, its .weights.h5, a .keras file, an exported "
-                "SavedModel or a .tflite file."
-            )
+        path = existing(name_or_path)
         if path.suffix == ".tflite":
             return LiteBackend(path)
         if saved_model := newest_saved_model(path):

@@ -4,55 +4,20 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import os
 import threading
-import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdense.config import Config, ModelConfig, load_config
+from tfdense.config import Config, ModelConfig
 from tfdense.errors import InputError, check_file, printable
 from tfdense.models.keras_files import check_archive, count_arrays
-
-
-class Preset(NamedTuple):
-    """A network by name.
-
-    Attributes:
-        network: ``module:class`` below ``tfdense.models``.
-        options: keyword arguments of the class.
-        weights: name of the trained weights in ``tfdense.weights``, or None if none ship.
-        licence: of these weights, as SPDX names it.
-        trained_options: those in which the network of these weights differs from what a training
-            starts with.
-    """
-
-    network: str
-    options: dict
-    weights: str | None = None
-    licence: str | None = None
-    trained_options: Mapping = types.MappingProxyType({})
-
-
-PRESETS: dict[str, Preset] = {
-    "pdcnet": Preset("pdcnet:PDCNet", {}),
-    "pdcnet-plus": Preset("pdcnet:PDCNet", {"separate_pyramids": True}),
-    "pdcnet-lite": Preset(
-        "pdcnet_lite:PDCNetLite",
-        {},
-        "pdcnet_lite.weights.h5",
-        "Apache-2.0",
-        {"refinement_passes": 1},
-    ),
-    "pwc-unet": Preset("pwc_unet:PWCUNet", {}),
-}
+from tfdense.networks import PRESETS, check_shipped, is_preset, read_run
 
 
 def build(
@@ -114,18 +79,6 @@ def _nameless(next_creator, **options) -> tf.Variable:
     return next_creator(**{**options, "name": "variable/"})
 
 
-def is_preset(name: str | Path) -> bool:
-    """Says whether a preset is meant rather than a file or folder: the one rule, used everywhere.
-
-    A `Path` is always a path. A string that is a preset's name means the preset if its weights
-    ship, whatever lies in the working directory; a preset without weights gives way to what is
-    there by its name, since nothing else could be loaded. Any other string is a path.
-    """
-    if not isinstance(name, str) or name not in PRESETS:
-        return False
-    return PRESETS[name].weights is not None or not os.path.lexists(name)
-
-
 def licence_of(name: str | Path) -> str | None:
     """Returns the licence of the weights that `load` loads; None if it is not known."""
     return PRESETS[name].licence if is_preset(name) else None
@@ -149,32 +102,10 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
     path = Path(name)
     if path.suffix == ".keras":
         return _load_keras(path)
-    folder = path.parent if path.name.endswith(".weights.h5") else path
-    if not (folder / "config.yaml").is_file():
-        raise InputError(
-            f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
-            f"run, with config.yaml and weights in it. Received: {name}"
-        )
-    config = load_config(folder / "config.yaml")
-    weights = path if path != folder else _find_weights(folder)
+    config, weights = read_run(path)
     model = build(config.model, backbone_weights=False)
     load_weights(model, weights)
     return model, config
-
-
-def run_files(name: str | Path) -> list[Path]:
-    """Lists the files that `load` may read of a run: its configuration and its weights.
-
-    Args:
-        name: the folder of a run or a file in one, which need not exist, or a preset, which is in
-            none.
-    """
-    if is_preset(name):
-        return []
-    path = Path(name)
-    if path.is_dir():
-        return [path / "config.yaml", *sorted(path.glob("*.weights.h5"))]
-    return [path, path.with_name("config.yaml")]
 
 
 def _load_preset(name: str) -> tuple[keras.Model, Config]:
@@ -190,13 +121,8 @@ def as_shipped(config: ModelConfig) -> ModelConfig:
     Raises:
         InputError: if none ship.
     """
+    check_shipped(config.preset)
     preset = PRESETS.get(config.preset)
-    if preset is not None and preset.weights is None:
-        raise InputError(
-            f"No trained weights of {config.preset} ship with tfdense. Train it (python train.py), "
-            "or, for PDC-Net, convert the authors' checkpoint (tfdense convert), and give the "
-            f"folder, which may be called {config.preset}."
-        )
     trained = {} if preset is None else preset.trained_options
     return dataclasses.replace(config, options={**trained, **config.options})
 
@@ -256,13 +182,3 @@ def _refuse_not_finite(model: keras.Model, path: Path) -> None:
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
             raise InputError(f"{path}: {variable.path} holds values that are not finite (NaN).")
-
-
-def _find_weights(folder: Path) -> Path:
-    for name in ("best.weights.h5", "last.weights.h5"):
-        if (folder / name).is_file():
-            return folder / name
-    files = list(folder.glob("*.weights.h5"))
-    if len(files) == 1:
-        return files[0]
-    raise InputError(f"{folder} holds neither best.weights.h5 nor last.weights.h5.")

@@ -12,6 +12,7 @@ from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
 from tfdense.inference.spans import read_tiles
+from tfdense.networks import check_network
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
 from tfdense.pairs.results import FORMATS, Selection, gathers, lost
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 1 if a pair could not be matched.
     """
     _check(arguments)
+    check_network(arguments.model, arguments.max_side)
     tiles = read_tiles(arguments.tiles)
     folder, is_folder = arguments.output, arguments.pairs.is_dir()
     images = arguments.pairs if is_folder else arguments.images or arguments.pairs.parent

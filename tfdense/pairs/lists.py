@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdense.errors import InputError, check_file
+from tfdense.errors import InputError
 from tfdense.images import find_images
+from tfdense.text_files import read_lines
 
 # Pairs are ordered by blocks of so many images by as many, so that what is kept of an image, which
 # is not for ever, serves several of its pairs.
@@ -30,13 +31,8 @@ def read_list(path: str | Path) -> list[NamedPair]:
         InputError: if there is no such file, it is not UTF-8, or a line holds no two names.
     """
     path = Path(path)
-    check_file(path, "list of pairs")
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from None
     pairs = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "list of pairs"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         names = [name.strip() for name in (line.split("\t") if "\t" in line else line.split())]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfdense.errors import InputError
+from tfdense.networks import check_network, is_preset, newest_saved_model
 from tfdense.startup import import_tensorflow
 
 _TOKEN = "TFDENSE_TOKEN"
@@ -84,12 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.key,
     )
     server.check_ports(address)
+    _check_model(arguments.model)
+    start_logging()
+    log("starting TensorFlow")
     import_tensorflow()
     from tfdense.serving.model import load
 
     with _exported(arguments.model) as (folder, name):
         name = arguments.name or name
-        start_logging()
         metrics = Metrics()
         limits = Limits(
             body=int(arguments.max_body * 2**20),
@@ -129,25 +132,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _exported(model: str) -> Iterator[tuple[Path, str]]:
-    """Gives the folder of a model's versions and its name; exports it first if it is none."""
-    from tfdense.inference.backends import newest_saved_model
-    from tfdense.models.presets import is_preset
-
-    path = Path(model)
-    if not is_preset(model) and not path.exists():
+def _check_model(model: str) -> None:
+    if not is_preset(model) and not Path(model).exists():
         raise InputError(
             f"There is no {model}. Expected the folder that `tfdense export saved-model` wrote, a "
             "preset, or the folder of a run."
         )
+    check_network(model)
+
+
+@contextlib.contextmanager
+def _exported(model: str) -> Iterator[tuple[Path, str]]:
+    """Gives the folder of a model's versions and its name; exports it first if it is none."""
+    path = Path(model)
     if not is_preset(model) and newest_saved_model(path):
         versioned = (path / "saved_model.pb").is_file() and path.resolve().name.isdecimal()
         resolved = path.resolve()
         yield path, (resolved.parent if versioned else resolved).name
         return
     from tfdense.exporting import export_saved_model
+    from tfdense.serving.logs import log
 
+    log("exporting", model=model)
     with tempfile.TemporaryDirectory(prefix="tfdense-") as folder:
         name = path.resolve().name.partition(".")[0]
         export_saved_model(model, Path(folder, name))

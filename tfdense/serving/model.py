@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.saved_models import SavedModel, Signature, TensorSpec
+from tfdense.serving.logs import log
 from tfdense.serving.protocols.rest import DEFAULT_SIGNATURE
 from tfdense.serving.refusal import Refusal, wrong
 
@@ -82,7 +83,9 @@ class ServedModel:
 
 def load(folder: Path, threads: int | None = None) -> ServedModel:
     """Loads a version and makes it ready to answer at once."""
+    log("loading", path=str(folder))
     model = ServedModel(folder, threads)
+    log("warming up", path=str(folder))
     model.warm_up()
     return model
 

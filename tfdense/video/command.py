@@ -1,18 +1,21 @@
 """``tfdense video``: matches the frames of a film; writes what it found, as films and numbers."""
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
 
-from tfdense.errors import InputError, check_file
+from tfdense.errors import InputError, shown
 from tfdense.files import check_folder
 from tfdense.images import load_image
-from tfdense.inference.checks import check_radius, key_points
+from tfdense.inference.checks import check_radius
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.modes import MODES
 from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.networks import check_network
 from tfdense.startup import import_tensorflow
+from tfdense.text_files import read_lines
 from tfdense.video.reading import open_film
 
 
@@ -78,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Matches the frames that are not done yet, writes the films and prints a summary."""
     _check(arguments)
+    check_network(arguments.model, arguments.max_side)
     film = open_film(arguments.film)
     points = None if arguments.points is None else _read_points(arguments.points)
     reference = arguments.to
@@ -138,12 +142,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _read_points(path: Path) -> np.ndarray:
-    check_file(path, "list of points")
-    try:
-        rows = [line.replace(",", " ").split() for line in path.read_text("utf-8").splitlines()]
-        points = np.array([[float(x), float(y)] for x, y in filter(None, rows)])
-    except ValueError:
-        raise InputError(f"{path}: expected x and y on each line, in px.") from None
-    if not len(points):
-        raise InputError(f"{path} holds no point.")
-    return key_points("first frame", points).astype(np.float32)
+    points = []
+    for number, line in enumerate(read_lines(path, "list of points"), 1):
+        if not (words := line.replace(",", " ").split()):
+            continue
+        try:
+            x, y = map(float, words)
+            if not math.isfinite(x) or not math.isfinite(y):
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: expected the x and y of a point, in px, such as 320.5 "
+                f"200. Received: {shown(line)}"
+            ) from None
+        points.append((x, y))
+    if not points:
+        raise InputError(f"{path} holds no point. Expected an x and a y on each line, in px.")
+    return np.array(points, np.float32)

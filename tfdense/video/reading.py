@@ -1,5 +1,6 @@
 """The frames of a film, a camera or a folder of images."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from tfdense.startup import quiet
 
 # Of what does not say it, in frames a second.
 _USUAL_RATE = 25.0
+_TEXT = cv2.VideoWriter_fourcc(*"ansi")
 
 
 class Film(NamedTuple):
@@ -54,14 +56,18 @@ def open_film(source: str) -> Film:
     """
     if Path(source).is_dir():
         return Film(source, _USUAL_RATE, len(find_images(source)), False)
+    is_camera = _is_camera(source)
     with quiet():  # OpenCV's libraries print of a file that is none
         capture = _open(source)
-    try:
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        capture.release()
-    is_camera = _is_camera(source)
+        try:
+            # FFmpeg makes a film of a text, too.
+            is_text = int(capture.get(cv2.CAP_PROP_FOURCC)) == _TEXT
+            if not is_camera and (is_text or not capture.grab()):
+                raise _unreadable(source)
+            rate = capture.get(cv2.CAP_PROP_FPS)
+            count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        finally:
+            capture.release()
     known = not is_camera and count > 0
     plausible = np.isfinite(rate) and 0 < rate <= 1000
     return Film(source, rate if plausible else _USUAL_RATE, count if known else None, is_camera)
@@ -72,13 +78,19 @@ def _is_camera(source: str) -> bool:
 
 
 def _open(source: str) -> cv2.VideoCapture:
-    shown = printable(source)
     if not _is_camera(source) and not Path(source).exists():
         raise InputError(
-            f"There is no film {shown}. Expected a file, a folder of images or a camera's number."
+            f"There is no film {printable(source)}. Expected a file, a folder of images or a "
+            "camera's number."
         )
+    # Of broken frames, too; FFmpeg looks at this when it is first used.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
     if not capture.isOpened():
-        what = "no camera that can be opened" if _is_camera(source) else "no film that can be read"
-        raise InputError(f"{shown} is {what}.")
+        raise _unreadable(source)
     return capture
+
+
+def _unreadable(source: str) -> InputError:
+    what = "no camera that can be opened" if _is_camera(source) else "no film that can be read"
+    return InputError(f"{printable(source)} is {what}.")
