@@ -445,7 +445,8 @@ def _check_mention(words: list[str]) -> None:
     if words[0] == "python":
         script = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
         assert (_ROOT / script).is_file(), words
-        known = _OPTIONS[{"train.py": "train"}.get(script, script.removesuffix(".py"))]
+        # A script that is not listed takes no options.
+        known = _OPTIONS.get({"train.py": "train"}.get(script, script.removesuffix(".py")), ())
     elif words[0] == "tfdense":
         known = _OPTIONS[words[1]]
     for word, value in zip(words, [*words[1:], ""], strict=True):

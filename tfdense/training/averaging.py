@@ -25,9 +25,9 @@ class MovingAverage:
             weight.ref(): tf.Variable(weight.numpy(), trainable=False) for weight in weights
         }
 
-    def average(self, weight: tf.Variable) -> tf.Variable:
-        """Returns the average of a weight."""
-        return self._averages[weight.ref()]
+    def average(self, weight: tf.Variable) -> tf.Variable | None:
+        """Returns the average of a weight, None of another variable."""
+        return self._averages.get(weight.ref())
 
     def update(self, strategy: tf.distribute.Strategy) -> None:
         """Goes on to the weights as they are, outside of what runs on each device."""
