@@ -23,7 +23,7 @@ from tfdense.inference.tiles import match_tiles
 from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
 from tfdense.numpy_mixture import NumpyMixture
-from tfdense.pixels import to_bytes
+from tfdense.pixels import pixel_positions, to_bytes
 from tfdense.resampling import resize_image, resize_smooth, sample
 from tfdense.tflite_files import open_file, signature_names
 
@@ -220,8 +220,7 @@ def _forget_masked(
     outputs: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
 ) -> dict[str, np.ndarray]:
     """As `tfdense.inference.backends.MaskedBackend`: nothing is known of what is masked."""
-    height, width = target.shape
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions(target.shape)
     places = np.clip(grid + outputs["flow"], 0, [source.shape[1] - 1, source.shape[0] - 1])
     masked = np.minimum(sample(source, places.astype(np.float32)), target) < 128
     return {

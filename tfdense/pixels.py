@@ -16,6 +16,17 @@ OUTLIERS = 0.005
 """The share of values at either end that says nothing of how far the content spans."""
 
 
+def pixel_positions(size: tuple[int, int], dtype=int) -> np.ndarray:
+    """Returns the position (x, y) of each pixel of an image, [height, width, 2].
+
+    Args:
+        size: (height, width).
+        dtype: of the result.
+    """
+    rows, columns = (np.arange(side, dtype=dtype) for side in size)
+    return np.stack(np.meshgrid(columns, rows), axis=-1)
+
+
 def to_rgb(array, name: str = "image", used: np.ndarray | None = None) -> np.ndarray:
     """Turns an array into an 8-bit RGB image.
 

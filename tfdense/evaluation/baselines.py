@@ -15,11 +15,11 @@ from tfdense.evaluation.features import (
     FeatureBaseline,
     homography_flow,
     local_affine_flow,
-    pixel_grid,
     sift_matches,
 )
 from tfdense.evaluation.metrics import forward_backward_error
 from tfdense.evaluation.pairs import resize, scale_points
+from tfdense.pixels import pixel_positions
 
 # Takes source and target, uint8 [height, width], and returns the flow [height, width, 2].
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -96,7 +96,7 @@ def _at_one_size(estimate: FlowFunction, source: np.ndarray, target: np.ndarray)
     """Lets a method that needs images of one size see the source at the target's."""
     if source.shape == target.shape:
         return estimate(source, target)
-    grid = pixel_grid(target.shape)
+    grid = pixel_positions(target.shape, np.float32)
     flow = estimate(resize(source, target.shape), target)
     positions = scale_points(grid + flow, target.shape, source.shape)
     return (positions - grid).astype(np.float32)

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from tfdense.evaluation.metrics import forward_backward_error
 from tfdense.inference.two_view import Homography, Matches, Pose, fit_pose, map_points
+from tfdense.pixels import pixel_positions
 
 # Of SIFT: of the distances to the nearest and the second nearest feature. Then in px; of RANSAC.
 _RATIO = 0.85
@@ -142,7 +143,7 @@ def homography_flow(
     homography = find_homography(matches)
     if homography is None:
         return np.zeros((*target_shape, 2), np.float32)
-    grid = pixel_grid(target_shape)
+    grid = pixel_positions(target_shape, np.float32)
     places, _ = map_points(homography.swap().matrix, grid)
     return _within(places, source_shape) - grid
 
@@ -158,10 +159,10 @@ def local_affine_flow(
     inliers = _epipolar_inliers(matches)
     if len(inliers.source) < _LEAST_INLIERS:
         return np.zeros((*target_shape, 2), np.float32)
-    grid = pixel_grid(target_shape)
+    grid = pixel_positions(target_shape, np.float32)
     # Each fourth pixel is fitted, some beyond the image, so that all others lie between four.
     height, width = (-(-size // _STEP) + 1 for size in target_shape)
-    nodes = _STEP * pixel_grid((height, width)).reshape(-1, 2)
+    nodes = _STEP * pixel_positions((height, width), np.float32).reshape(-1, 2)
     places = _affine_places(inliers, nodes).reshape(height, width, 2)
     places = cv2.remap(places, grid / _STEP, None, cv2.INTER_LINEAR)
     return _within(places, source_shape) - grid
@@ -197,12 +198,6 @@ def _epipolar_inliers(matches: Matches) -> Matches:
     )
     agree = np.zeros(len(matches.source), bool) if inliers is None else inliers.ravel() > 0
     return matches.select(agree)
-
-
-def pixel_grid(shape: tuple[int, int]) -> np.ndarray:
-    """Returns the (x, y) of the pixels of an image, float32 [height, width, 2]."""
-    height, width = shape
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
 def _within(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

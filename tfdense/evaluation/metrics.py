@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfdense.pixels import pixel_positions
+
 PCK_THRESHOLDS = (1.0, 3.0, 5.0)
 
 # Shares of the most uncertain pixels that a sparsification curve leaves out, in percent.
@@ -49,14 +51,13 @@ def forward_backward_error(forward: np.ndarray, backward: np.ndarray) -> np.ndar
     Returns:
         float32 [height, width]; infinite where the forward flow leaves the source.
     """
-    height, width = forward.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    positions = (grid + forward).reshape(-1, 2)
+    grid = pixel_positions(forward.shape[:2])
+    places = (grid + forward).reshape(-1, 2)
     limit = np.array(backward.shape[1::-1]) - 1
-    inside = ((positions >= 0) & (positions <= limit)).all(axis=-1)
-    returned = positions + sample(backward, positions)
+    inside = ((places >= 0) & (places <= limit)).all(axis=-1)
+    returned = places + sample(backward, places)
     error = np.linalg.norm(returned - grid.reshape(-1, 2), axis=-1)
-    return np.where(inside, error, np.inf).astype(np.float32).reshape(height, width)
+    return np.where(inside, error, np.inf).astype(np.float32).reshape(forward.shape[:2])
 
 
 def sample(values: np.ndarray, positions: np.ndarray) -> np.ndarray:

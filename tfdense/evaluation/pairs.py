@@ -10,6 +10,7 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.inference.checks import camera_matrix
 from tfdense.inference.two_view import map_points
+from tfdense.pixels import pixel_positions
 
 # Of rotations in the files of data sets, which are rounded.
 _NOT_ORTHOGONAL = 0.01
@@ -177,8 +178,7 @@ def homography_pair(
     of its outermost pixels. The upper left corner of the target is in front of the camera.
     """
     homography = homography / homography[2, 2]
-    height, width = target.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions(target.shape[:2])
     mapped, _ = map_points(homography, grid)
     limit = np.array(source.shape[1::-1]) - 1
     valid = ((mapped >= 0) & (mapped <= limit)).all(axis=-1)

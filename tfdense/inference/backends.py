@@ -18,6 +18,7 @@ from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 from tfdense.networks import check_max_side
 from tfdense.ops.correlation import forward_only
+from tfdense.pixels import pixel_positions
 from tfdense.saved_models import SavedModel
 
 _OUTPUTS = ("flow", "log_variance", "logits")
@@ -255,8 +256,7 @@ class MaskedBackend:
 
     def run(self, source, target):
         outputs = self._backend.run(source[..., :3].copy(), target[..., :3].copy())
-        height, width = target.shape[:2]
-        grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
+        grid = pixel_positions(target.shape[:2])
         places = (grid + outputs["flow"]).astype(np.float32)
         counts = cv2.remap(
             source[..., 3], places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

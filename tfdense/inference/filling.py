@@ -16,6 +16,7 @@ from scipy.sparse.linalg import spsolve
 from tfdense.inference.plane import Support, follow_homography, main_support
 from tfdense.inference.refinement import Outputs, confidence_within
 from tfdense.inference.resizing import resize_image
+from tfdense.pixels import pixel_positions
 
 if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
     from tfdense.inference.backends import Backend
@@ -103,7 +104,7 @@ def _follows(support: Support, confidence: np.ndarray) -> np.ndarray:
 def _bounded(flow: np.ndarray) -> np.ndarray:
     """Returns a flow, in px, that leads no further than `_FARTHEST` out of the source."""
     height, width = flow.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions((height, width))
     size = np.float32([width, height])
     places = np.clip(grid + flow, -_FARTHEST * size, (1 + _FARTHEST) * size - 1)
     return (places - grid).astype(np.float32)

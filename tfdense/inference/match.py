@@ -18,6 +18,7 @@ from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
 from tfdense.inference.two_view_types import Homography, Matches, Pose
 from tfdense.masking import is_masked
 from tfdense.optional import needed_for
+from tfdense.pixels import pixel_positions
 from tfdense.resampling import sample
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Match:
 
     def positions(self) -> np.ndarray:
         """Returns the place (x, y) in the source of each target pixel, [height, width, 2]."""
-        return self.flow + _pixels(self.target)
+        return self.flow + pixel_positions(self.target.shape[:2], np.float32)
 
     def cycle_error(self) -> np.ndarray:
         """Returns by how much the way to the source and back misses each target pixel.
@@ -91,7 +92,8 @@ class Match:
         """
         positions = self.positions()
         returned = _remap(self._reverse().positions(), positions)
-        error = np.linalg.norm(returned - _pixels(self.target), axis=-1)
+        start = pixel_positions(self.target.shape[:2], np.float32)
+        error = np.linalg.norm(returned - start, axis=-1)
         return np.where(_is_inside(positions, self.source), error, np.float32(np.inf))
 
     def warp(self) -> np.ndarray:
@@ -385,13 +387,6 @@ def _remap(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     except ModuleNotFoundError:
         return sample(image, places)
     return cv2.remap(image, places, None, cv2.INTER_LINEAR)
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """Returns the position (x, y) of each pixel, float32 [height, width, 2]."""
-    height, width = image.shape[:2]
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    return np.stack(np.meshgrid(x, y), axis=-1)
 
 
 def _is_inside(positions: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from tfdense.inference.refinement import Outputs, confidence_within, find_homography
 from tfdense.inference.two_view import map_points
 from tfdense.inference.wide_baseline import match_wide_baseline
+from tfdense.pixels import pixel_positions
 
 if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
     from tfdense.inference.backends import Backend
@@ -133,7 +134,7 @@ def homography_support(
         How far the flow supports the homography.
     """
     height, width = flow.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions((height, width))
     inverse = np.linalg.inv(homography)
     places, denominator = map_points(inverse / inverse[2, 2], grid)
     leads = denominator > 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfdense.inference.resizing import resize_image
 from tfdense.inference.two_view import Matches, fit_homography, map_points
+from tfdense.pixels import pixel_positions
 
 if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
     from tfdense.inference.backends import Backend
@@ -96,8 +97,7 @@ def compose(first: Outputs, second: Outputs, homography: np.ndarray) -> Outputs:
     Returns:
         What `Backend.run` does.
     """
-    height, width = second["flow"].shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions(second["flow"].shape[:2])
     inverse = np.linalg.inv(homography)
     inverse /= inverse[2, 2]
     warped_places = grid + second["flow"]

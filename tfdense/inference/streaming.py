@@ -27,6 +27,7 @@ from tfdense.inference.refinement import (
 )
 from tfdense.inference.two_view import map_points
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
+from tfdense.pixels import pixel_positions
 
 Reference = Literal["previous", "first"]
 _WORDS = get_args(Reference)
@@ -235,8 +236,7 @@ def _share(backend: Backend, outputs: Outputs) -> float:
 
 def _follow(homography: np.ndarray, size: tuple[int, int]) -> Outputs:
     """Answers with the flow of a homography, of which nothing is certain."""
-    height, width = size
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    grid = pixel_positions(size)
     inverse = np.linalg.inv(homography)
     places, denominator = map_points(inverse / inverse[2, 2], grid)
     flow = np.where((denominator > 0)[..., None], places - grid, 0.0).astype(np.float32)

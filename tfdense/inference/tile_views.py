@@ -7,6 +7,7 @@ import numpy as np
 
 from tfdense.inference.answers import HasConfidence
 from tfdense.inference.spans import Span
+from tfdense.pixels import pixel_positions
 from tfdense.resampling import resize_smooth
 
 Outputs = Mapping[str, np.ndarray]
@@ -38,7 +39,7 @@ class CoarseView:
         self.source_scale = np.array(source[1::-1]) / size[::-1]
         self.target_scale = np.array(target[1::-1]) / size[::-1]
         self.radius = float(np.sqrt(self.source_scale.prod()))
-        pixels = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), axis=-1)
+        pixels = pixel_positions(size)
         self._pixels = (pixels + 0.5) * self.target_scale - 0.5
         self._places = (pixels + outputs["flow"] + 0.5) * self.source_scale - 0.5
         distribution = outputs["log_variance"], outputs["logits"]
