@@ -40,8 +40,10 @@ class CoarseView:
         self.target_scale = np.array(target[1::-1]) / size[::-1]
         self.radius = float(np.sqrt(self.source_scale.prod()))
         pixels = pixel_positions(size)
-        self._pixels = (pixels + 0.5) * self.target_scale - 0.5
-        self._places = (pixels + outputs["flow"] + 0.5) * self.source_scale - 0.5
+        self._pixels = ((pixels + 0.5) * self.target_scale - 0.5).astype(np.float32)
+        self._places = ((pixels + outputs["flow"] + 0.5) * self.source_scale - 0.5).astype(
+            np.float32
+        )
         distribution = outputs["log_variance"], outputs["logits"]
         self._weights = np.asarray(mixture.confidence(*distribution, _CERTAIN_RADIUS))
 

@@ -24,7 +24,7 @@ from tfdense.resampling import resize_image, sample
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 # So many pixels are answered at a time.
-_PART = 2**15
+_PART = 2**13
 # Of how likely an answer is right, as its weight among others; one that is not gets some, too.
 _POWER, _LEAST_RIGHTNESS = 8, 1e-3
 
@@ -62,7 +62,8 @@ def match_tiles(
     if radius is None:
         ratio = view.source_scale / view.target_scale
         radius = max(1.0, float(np.sqrt((tile_scale * ratio).prod())))
-    joined = _Joined(height, width, coarse["logits"].shape[-1])
+    tallest = max(row.own.stop - row.own.start for row in rows)
+    joined = _Joined(height, width, coarse["logits"].shape[-1], tallest)
     pyramid = _Pyramid(shown[0].pixels)
     for row in rows:
         fresh = joined.descend(row.own)
@@ -73,8 +74,7 @@ def match_tiles(
             affine = view.fit(row, column)
             if affine is None:
                 continue
-            places = _grid(row, column, size) @ affine[:2] + affine[2]
-            warped = pyramid.sample(places.astype(np.float32), affine, tile_scale)
+            warped = pyramid.sample(_places(row, column, size, affine), affine, tile_scale)
             seen = resize_image(shown[1].pixels[row.seen, column.seen], size)
             tile = TileView(run(warped, seen), row, column, affine, tile_scale)
             for part in _parts(row.own, len(column.window)):
@@ -122,20 +122,21 @@ class _Joined:
         flow, confidence, log_variance, logits: see `Match`; the latter two are float16.
     """
 
-    def __init__(self, height: int, width: int, components: int):
+    def __init__(self, height: int, width: int, components: int, tallest: int):
         self.flow = np.zeros((height, width, 2), np.float32)
         self.confidence = np.zeros((height, width), np.float32)
         self.log_variance, self.logits = np.zeros((2, height, width, components), np.float16)
-        # Of the rows that a row of tiles answers.
-        self._weight = np.zeros((0, width), np.float32)
+        # The root of the sum of weights, of the rows that a row of tiles answers. As a root it is
+        # within float16's range.
+        self._root = np.zeros((tallest, width), np.float16)
         self._rows = slice(0, 0)
 
     def descend(self, rows: slice) -> slice:
         """Goes on to the next row of tiles; returns which of its rows no other has answered."""
-        kept = self._weight[rows.start - self._rows.start :]
         fresh = slice(self._rows.stop, rows.stop)
-        self._weight = np.zeros((rows.stop - rows.start, kept.shape[1]), np.float32)
-        self._weight[: len(kept)] = kept
+        kept = self._rows.stop - rows.start
+        self._root[:kept] = self._root[rows.start - self._rows.start :][:kept]
+        self._root[kept:] = 0
         self._rows = rows
         return fresh
 
@@ -149,8 +150,8 @@ class _Joined:
         """
         rows = slice(own[0].start - self._rows.start, own[0].stop - self._rows.start)
         weight = window * (answer.rightness + _LEAST_RIGHTNESS) ** _POWER
-        total = self._weight[rows, own[1]]
-        total += weight
+        total = self._root[rows, own[1]].astype(np.float32) ** _POWER + weight
+        self._root[rows, own[1]] = total ** (1 / _POWER)
         share = (weight / total)[..., None]
         for name in ("flow", "log_variance", "logits"):
             values = getattr(self, name)[own]
@@ -202,10 +203,11 @@ def _parts(rows: slice, columns: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows.stop))
 
 
-def _grid(row: Span, column: Span, size: tuple[int, int]) -> np.ndarray:
-    """Returns the position (x, y) in the target of each pixel that the network sees of a tile."""
+def _places(row: Span, column: Span, size: tuple[int, int], affine: np.ndarray) -> np.ndarray:
+    """Returns where in the source (x, y) what the network sees of a tile is, float32."""
     y, x = (
         span.start + (np.arange(count) + 0.5) * (span.length / count) - 0.5
         for span, count in zip((row, column), size, strict=True)
     )
-    return np.stack(np.meshgrid(x, y), axis=-1)
+    across, down = x[:, None] * affine[0] + affine[2], y[:, None] * affine[1]
+    return across.astype(np.float32) + down.astype(np.float32)[:, None]
