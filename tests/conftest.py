@@ -2,6 +2,8 @@
 
 import contextlib
 import resource
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,23 @@ def reference() -> Path:
     if not (_REFERENCE / "README.json").is_file():
         pytest.skip(f"the reference vectors are not at {_REFERENCE}")
     return _REFERENCE
+
+
+@pytest.fixture(scope="session")
+def own_preset():
+    """Makes a class a preset, as long as the context that it returns."""
+    from tfdense.networks import PRESETS, Preset
+
+    @contextlib.contextmanager
+    def make(name, network):
+        module = types.ModuleType(f"tfdense.models.{name}")
+        setattr(module, network.__name__, network)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, module.__name__, module)
+            patch.setitem(PRESETS, name, Preset(f"{name}:{network.__name__}", {}))
+            yield
+
+    return make
 
 
 @pytest.fixture(scope="session")

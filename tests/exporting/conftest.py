@@ -1,8 +1,6 @@
 """Networks to export: a small pdcnet-lite as a run, one with a mixture of its own, a tiny one."""
 
 import dataclasses
-import sys
-import types
 
 import keras
 import pytest
@@ -13,7 +11,6 @@ from tfdense.exporting import saved_model, tflite
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.mixture import GaussianUniformMixture, LaplaceMixture, Mixture
 from tfdense.models import build, load
-from tfdense.networks import PRESETS, Preset
 
 SMALL = ModelConfig(
     options={
@@ -147,11 +144,7 @@ class Tiny(keras.Model):
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny(own_preset):
     """Makes the small network a preset of this name."""
-    module = types.ModuleType("tfdense.models.tiny")
-    module.Tiny = Tiny
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, module.__name__, module)
-        patch.setitem(PRESETS, "tiny", Preset("tiny:Tiny", {}))
+    with own_preset("tiny", Tiny):
         yield

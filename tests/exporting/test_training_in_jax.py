@@ -141,8 +141,11 @@ def test_one_step_of_the_others(file, settings, tmp_path):
     assert both.take_each(0)[1] < 1e-4
     # The moments of Adam are the gradient and its square.
     assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
-    # PDC-Net's skipped convolutions see features of mean 0: their running means are rounding.
-    assert max(both.deviations("model/", atol=1e-6)) < 1e-2
+    # In PDC-Net, the skipped convolutions see features of mean 0, so that their running means are
+    # rounding; and there is a number whose gradient is, which Adam moves by a whole step.
+    arrays = 99 if "pdcnet" in file else 100
+    atol = 1e-6 if "pdcnet" in file else 0.0
+    assert np.percentile(both.deviations("model/", atol), arrays) < 1e-2
     state = both.in_jax.state
     kernels = [name for name in state if name.startswith("model/") and state[name].ndim == 4]
     moved = [(state[name] != both.start[name]).any() for name in kernels]

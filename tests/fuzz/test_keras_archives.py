@@ -2,8 +2,6 @@
 
 import io
 import json
-import sys
-import types
 import zipfile
 
 import keras
@@ -13,9 +11,8 @@ from mutations import EDITS, apply, mutated, zipped
 from oracle import CANARY, evil_code, evil_pickles, fuzz
 
 from tfdense.mixture import LaplaceMixture
-from tfdense.models import PRESETS, load
+from tfdense.models import load
 from tfdense.models.network import MatchingNetwork
-from tfdense.networks import Preset
 
 pytestmark = pytest.mark.fuzz
 
@@ -43,12 +40,8 @@ class Small(MatchingNetwork):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_preset():
-    module = types.ModuleType("tfdense.models.fuzzed")
-    module.Small = Small
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, module.__name__, module)
-        patch.setitem(PRESETS, "fuzzed", Preset("fuzzed:Small", {}))
+def small_preset(own_preset):
+    with own_preset("fuzzed", Small):
         yield
 
 

@@ -92,16 +92,20 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_workers_follow_one_process(together, tmp_path, monkeypatch):
-    _ended([_start(*_new(tmp_path / "one"))])
+def test_two_workers_compute_what_two_devices_do(together, tmp_path, monkeypatch):
     monkeypatch.setenv("DEVICES", "2")
     _ended([_start(*_new(tmp_path / "devices", "train.strategy=mirrored"))])
-    # Two devices of one process add up in the same order, one device in another.
     np.testing.assert_allclose(_curve(together), _curve(tmp_path / "devices"), rtol=1e-6)
-    loss, alone = (_curve(each)[:, 0] for each in (together, tmp_path / "one"))
-    np.testing.assert_allclose(loss[:4], alone[:4], rtol=1e-5)
-    # Adam makes a whole step of gradients that are hardly more than rounding.
-    np.testing.assert_allclose(loss, alone, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_two_workers_follow_one_process(tmp_path):
+    # One device adds up in another order. Of gradients that are hardly more than that, Adam makes a
+    # whole step, here a small one.
+    small_steps = "train.learning_rate=1e-5"
+    _ended(_two(*_new(tmp_path / "two", "train.strategy=multiworker", small_steps)))
+    _ended([_start(*_new(tmp_path / "one", small_steps))])
+    np.testing.assert_allclose(_curve(tmp_path / "two"), _curve(tmp_path / "one"), rtol=1e-3)
 
 
 @pytest.mark.slow
