@@ -1,5 +1,6 @@
 """The script of a bundle: compressed photos, checkpoints, and files that are damaged."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -72,6 +73,26 @@ def test_the_weights_of_a_state_are_the_average_where_there_is_one():
     np.testing.assert_array_equal(weights["model/0001"], STATE["model/0001"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"MLIR", "it is not compressed by gzip"),
+        (gzip.compress(b"MLIR")[:-9], "it is not compressed by gzip"),
+        (gzip.compress(bytes(101)), "it unpacks to over"),
+    ],
+)
+def test_a_program_that_cannot_be_unpacked_is_refused(folder, content, said, monkeypatch):
+    monkeypatch.setattr(bundle, "_LARGEST_PROGRAM", 100)
+    (folder / "step.stablehlo.gz").write_bytes(content)
+    change_manifest(
+        folder,
+        programs={"step": {"file": "step.stablehlo.gz", "inputs": {}, "outputs": {}}},
+        files={"step.stablehlo.gz": hashlib.sha256(content).hexdigest()},
+    )
+    with pytest.raises(bundle.BundleError, match=said):
+        bundle.Bundle(folder).program("step")
+
+
 def test_a_checkpoint_comes_back_exactly_and_takes_the_place_of_the_former(folder):
     opened, checkpoints = bundle.Bundle(folder), folder / "run"
     assert opened.checkpoint(checkpoints) is None
@@ -124,7 +145,7 @@ def of_another_shape(folder):
 DAMAGES = [
     (lambda folder: shutil.rmtree(folder), "is not a bundle: it has no manifest.json"),
     (lambda folder: cut(folder / "manifest.json"), "manifest.json is cut or changed"),
-    (lambda folder: change_manifest(folder, format=99), "of format 99, expected format 1"),
+    (lambda folder: change_manifest(folder, format=99), "of format 99, expected format 2"),
     (lambda folder: cut(folder / "state/model.npz"), "model.npz is cut or changed"),
     (lambda folder: (folder / "state/average.npz").unlink(), "no file .*average.npz"),
     (without_array, r"lacks the array model/0002 \(head/bias\)"),

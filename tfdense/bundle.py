@@ -12,6 +12,7 @@ this script lies in, `tfdense train --from-bundle` takes weights and optimiser b
 import argparse
 import contextlib
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
@@ -21,19 +22,20 @@ import signal
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 """Of the bundle's files; another one is refused."""
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 
-# Of one archive of arrays, in bytes.
-_LARGEST = 2**34
+# Of one archive of arrays and of one program, unpacked, in bytes.
+_LARGEST, _LARGEST_PROGRAM = 2**34, 2**30
 
 _LUMINANCE = np.array(
     [
@@ -107,7 +109,8 @@ class Bundle:
                 f"{', '.join(programs) or 'none'}."
             )
         entry = programs[name]
-        return load_program(self.read(entry["file"]), entry["inputs"], entry["outputs"])
+        artifact = _unzip(self.folder / entry["file"], self.read(entry["file"]))
+        return load_program(artifact, entry["inputs"], entry["outputs"])
 
     def data(self) -> dict[str, np.ndarray]:
         """Returns what the pairs are made from, by name."""
@@ -308,6 +311,17 @@ def _read(path: Path, expected: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != expected:
         raise BundleError(f"{path} is cut or changed: its SHA-256 is not the one written down.")
     return content
+
+
+def _unzip(path: Path, content: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            artifact = file.read(_LARGEST_PROGRAM + 1)
+    except (OSError, EOFError, zlib.error):
+        raise BundleError(f"{path} is no program: it is not compressed by gzip.") from None
+    if len(artifact) > _LARGEST_PROGRAM:
+        raise BundleError(f"{path} is no program: it unpacks to over {_LARGEST_PROGRAM >> 30} GiB.")
+    return artifact
 
 
 def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:

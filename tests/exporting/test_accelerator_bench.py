@@ -103,10 +103,10 @@ def test_what_is_not_compiled_in_time_is_left_out(folder, script):
 
 
 def test_a_damaged_bundle_is_refused_in_one_line(folder, script, capsys):
-    path = folder / "programs" / "rate-copy.stablehlo"
+    path = folder / "programs" / "rate-copy.stablehlo.gz"
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     assert script.run(folder, 0.1, ["rate"]) == 2
     path.write_bytes(content)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "rate-copy.stablehlo is cut or changed" in line
+    assert "rate-copy.stablehlo.gz is cut or changed" in line

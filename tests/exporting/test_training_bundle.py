@@ -220,8 +220,8 @@ def test_a_damaged_bundle_is_refused(folder, refused):
     (folder / "checkpoints/0000001/model.npz").write_bytes(b"PK")
     assert "model.npz is cut or changed" in refused("--from-bundle", folder)
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
-    assert "of format 2, expected format 1" in refused("--from-bundle", folder)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 9}))
+    assert "of format 9, expected format 2" in refused("--from-bundle", folder)
 
 
 def test_the_state_of_another_network_is_refused(folder, refused, tmp_path):

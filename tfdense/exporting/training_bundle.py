@@ -4,6 +4,7 @@ A program of the bundle is the very step that `Trainer` takes, with the making o
 """
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import shutil
@@ -162,9 +163,9 @@ def lower_match(trainer: Trainer, size: tuple[int, int]) -> Program:
 
 def write_program(folder: Path, name: str, program: Program) -> dict:
     """Writes a program to the ``programs`` of a bundle; returns its entry of the manifest."""
-    file = Path("programs") / f"{name}.stablehlo"
+    file = Path("programs") / f"{name}.stablehlo.gz"
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    (folder / file).write_bytes(program.content)
+    (folder / file).write_bytes(gzip.compress(program.content, mtime=0))
     inputs, outputs = (
         {key: _describe(spec) for key, spec in specs.items()}
         for specs in (program.inputs, program.outputs)
