@@ -44,4 +44,4 @@ def _single(batch: dict) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
