@@ -94,6 +94,16 @@ _WAYS = (
         {"DIR": "homography"},
         f"--steps 1 --set train.ema_momentum=0 --set train.frozen=[] {_SMALL}",
     ),
+    Way(
+        r"python experiments/write_pairs\.py .*",
+        {"bsds500": "photos", "kodak": "photos"},
+        "--count 2 --set data.size=64 --set data.objects.probability=0 "
+        "--set data.photometry.probability=0",
+    ),
+    Way(
+        r"python train\.py --config configs/finetune\.yaml --data (five|infrared) .*",
+        more=f"--steps 1 --set train.ema_momentum=0 --set train.frozen=[] {_SMALL}",
+    ),
     Way(r"python train\.py --data .*", {"DIR": "photos", "steps=50000": "steps=1"}, _SMALL),
     Way(r"python train\.py --resume runs/default", more="--steps 2"),
     Way(r"python -m export\.(saved_model|tflite|onnx) .*"),

@@ -12,6 +12,7 @@ from tfdense.layers import (
     attention,
     convolution,
     decoders,
+    efficientnet_lite,
     full_resolution,
     gocor,
     heads,
@@ -169,6 +170,62 @@ def test_a_layer_keeps_its_precision(name):
     assert all(
         not np.isnan(tf.cast(x, tf.float32)).any() for x in keras.tree.flatten(layer(*values))
     )
+
+
+@pytest.mark.parametrize("name", _LAYERS)
+def test_frozen_parts_stay_frozen(name, tmp_path):
+    network, values, layer = _network(name)
+
+    def flags(model):
+        return [part.trainable for part in model._flatten_layers(include_self=False)]
+
+    parts = layer._flatten_layers(include_self=False)
+    for frozen in (parts[::2], [layer]):
+        for part in frozen:
+            part.trainable = False
+        network.save(tmp_path / "frozen.keras")
+        again = keras.models.load_model(tmp_path / "frozen.keras")
+        for other in (again, keras.models.clone_model(network)):
+            assert flags(other) == flags(network)
+            trained, theirs = other.trainable_weights, network.trainable_weights
+            assert [w.path for w in trained] == [w.path for w in theirs]
+    assert not network.trainable_weights
+    targets = [np.zeros(output.shape, np.float32) for output in keras.tree.flatten(again(values))]
+    again.compile("sgd", "mse", run_eagerly=True)
+    again.fit(values, targets, batch_size=2, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(again.weights, network.weights, strict=True))
+
+
+@pytest.fixture
+def channels_first():
+    former = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(former)
+
+
+@pytest.mark.parametrize("name", _LAYERS)
+def test_channels_are_last_whatever_keras_says(name, channels_first, tmp_path):
+    network, values, _ = _network(name)
+    network.save(tmp_path / "first.keras")
+    keras.config.set_image_data_format("channels_last")
+    last, _, _ = _network(name)
+    last.set_weights(network.get_weights())
+    assert _same(network, last, values)
+    keras.config.set_image_data_format("channels_first")
+    assert _same(network, keras.models.load_model(tmp_path / "first.keras"), values)
+
+
+@pytest.mark.parametrize(
+    "build", [efficientnet_lite.efficientnet_lite0_pyramid, place_descriptors.place_descriptors]
+)
+def test_channels_of_whole_networks_are_last(build, channels_first, tmp_path):
+    network = build()
+    image = np.random.default_rng(0).uniform(0, 255, (1, 32, 48, 3)).astype(np.float32)
+    assert {output.shape[-1] for output in network.outputs} <= {24, 40, 64, 112}
+    network.save(tmp_path / "network.keras")
+    keras.config.set_image_data_format("channels_last")
+    assert _same(network, keras.models.load_model(tmp_path / "network.keras"), image)
 
 
 @pytest.mark.parametrize(

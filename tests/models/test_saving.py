@@ -18,6 +18,9 @@ from tfdense.config import ModelConfig
 from tfdense.errors import InputError
 from tfdense.inference.matcher import Matcher
 from tfdense.keras_objects import OBJECTS, announce
+from tfdense.layers import MixtureHead
+from tfdense.mixture import LaplaceMixture
+from tfdense.models.network import MatchingNetwork
 
 # Every preset; the small ones as they are, PDC-Net with as few iterations as it can have.
 _NETWORKS = {
@@ -196,6 +199,73 @@ def test_tfdense_loads_what_keras_saved(small, tmp_path):
     rebuilt = models.build(config.model)
     assert rebuilt.get_config() == {**small.get_config(), "name": rebuilt.name}
     assert isinstance(tfdense.load(tmp_path / "own.keras", max_side=64), Matcher)
+
+
+def test_frozen_parts_stay_frozen(small, images, tmp_path):
+    network = keras.models.clone_model(small)
+    network.get_layer("efficientnet_lite0").trainable = False
+    network.get_layer("decoder_4").correction.trainable = False
+    kept = len(network.trainable_weights)
+    network.save(tmp_path / "frozen.keras")
+    again = keras.models.load_model(tmp_path / "frozen.keras")
+    copy = keras.models.clone_model(network)
+    for other in (again, copy, models.load(tmp_path / "frozen.keras")[0]):
+        assert not other.get_layer("efficientnet_lite0").get_layer("stem").trainable
+        assert not other.get_layer("decoder_4").correction.trainable
+        assert [w.trainable for w in other.weights] == [w.trainable for w in network.weights]
+    assert len(again.trainable_weights) == kept < len(small.trainable_weights)
+
+    before = {w.path: w.numpy() for w in again.weights}
+    values = images(again)
+    flow = np.ones((*values["source"].shape[:3], 2), np.float32)
+    again.compile("sgd", metrics=[], run_eagerly=True)
+    again.fit(values, {"flow": flow}, verbose=0)
+    changed = {w.path for w in again.weights if not np.array_equal(w, before[w.path])}
+    assert changed
+    frozen = re.compile("efficientnet_lite0|decoder_4/correction")
+    assert not [path for path in changed if frozen.search(path)]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(MatchingNetwork):
+    """The least that a network of one's own has to be; its weights are made by a call."""
+
+    stride, minimum_size, level_weights = 8, 32, (1.0,)
+    mixture = LaplaceMixture(maximum_variance=64.0)
+
+    def __init__(self, filters=4, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.features_of = keras.Sequential([keras.layers.Conv2D(filters, 3, padding="same")])
+        self.head = MixtureHead(self.mixture)
+        self({role: keras.Input((32, 32, 3)) for role in ("source", "target")})
+
+    def call(self, inputs, training=False):
+        return self.head(self.features_of(inputs["target"] - inputs["source"]))
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+def test_tfdense_loads_networks_of_ones_own(texture, tmp_path):
+    network = Own(filters=3)
+    network.features_of.trainable = False
+    network.save(tmp_path / "own.keras")
+    again, config = models.load(tmp_path / "own.keras")
+    assert type(again) is Own and _equal(again.weights, network.weights)
+    assert (config.model.preset, config.model.options) == ("Own", {"filters": 3})
+    for other in (again, keras.models.clone_model(network)):
+        assert [w.trainable for w in other.weights] == [w.trainable for w in network.weights]
+    images = [texture(40, 48, seed).astype(np.uint8) for seed in range(2)]
+    match = tfdense.load(tmp_path / "own.keras").match(*images)
+    assert match.flow.shape == (40, 48, 2) and np.abs(match.flow).max() > 0
+
+    del keras.saving.get_custom_objects()["tests>Own"]
+    try:
+        with pytest.raises(InputError, match=r"import its module first. Received: a Own$"):
+            models.load(tmp_path / "own.keras")
+    finally:
+        keras.saving.get_custom_objects()["tests>Own"] = Own
 
 
 def test_other_files_of_keras_are_refused(tmp_path):

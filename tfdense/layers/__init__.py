@@ -3,7 +3,8 @@
 What `tfdense.ops` does (`LocalCorrelation`, `AllPairsCorrelation`, `Warp`, `ForwardBackwardError`),
 feature pyramids (`efficientnet_lite0_pyramid`, `VGG16Pyramid`, `FeaturePyramid`), matching over the
 whole image by a soft arg max (`GlobalMatching`), GOCor (`GlobalGOCor`, `LocalGOCor`), and what
-answers with a mixture (`MixtureHead`, `MixtureDecoder`).
+answers with a mixture (`MixtureHead`, `MixtureDecoder`). All take and give channels last, whatever
+``keras.config.image_data_format()`` says; ``trainable`` of their parts is saved with them.
 """
 
 import importlib

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
+from tfdense.layers.channels_last import Conv2D, DepthwiseConv2D
+from tfdense.layers.freezing import KeepsFrozenParts
 
 # Features are multiplied by it before they are normalised, which else changes nothing: the sum of
 # their squares would exceed float16's largest number, 65504, in which GPUs compute on devices.
@@ -13,7 +15,7 @@ NORM_SCALE = 0.25
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class ContextLayer(keras.layers.Layer):
+class ContextLayer(KeepsFrozenParts, keras.layers.Layer):
     """Tells each position of one image's features what is elsewhere, there and in the other image.
 
     Attention among the image's own positions, attention to the other image's, and a convolutional
@@ -44,11 +46,11 @@ class ContextLayer(keras.layers.Layer):
             keras.layers.MultiHeadAttention(heads, channels // heads, name=name, **own)
             for name in ("within", "between")
         ]
-        self.expand = keras.layers.Conv2D(expansion * channels, 1, name="expand", **own)
-        self.neighbours = keras.layers.DepthwiseConv2D(
+        self.expand = Conv2D(expansion * channels, 1, name="expand", **own)
+        self.neighbours = DepthwiseConv2D(
             3, padding="same", activation="relu", name="neighbours", **own
         )
-        self.reduce = keras.layers.Conv2D(channels, 1, name="reduce", **own)
+        self.reduce = Conv2D(channels, 1, name="reduce", **own)
 
     def build(self, own_shape, other_shape=None):
         features = (None, None, None, self.channels)
@@ -99,7 +101,7 @@ class ContextLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class FlowPropagation(keras.layers.Layer):
+class FlowPropagation(KeepsFrozenParts, keras.layers.Layer):
     """Gives positions whose match is uncertain the flow of similar, certain ones nearby.
 
     Attention among the positions of the target: a position's query and the others' keys come from

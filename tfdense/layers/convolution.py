@@ -69,14 +69,17 @@ class ConvolutionBlock(keras.layers.Layer):
         return self.add_weight(name=name, shape=(self.filters,), initializer=initializer, **kwargs)
 
     def call(self, x, training=False):
+        # TensorFlow's own kernels for CPUs lack the gradient of the one with a dilation; what is
+        # served had better be one operation.
+        convolve = tf.nn.convolution if training else tf.nn.conv2d
         if training and self.trainable:
-            x = self._normalize(self._convolve(x, self.kernel, self.bias))
+            x = self._normalize(self._convolve(convolve, x, self.kernel, self.bias))
         else:
-            x = self._convolve(x, *self._folded())
+            x = self._convolve(convolve, x, *self._folded())
         return leaky_relu(x) if self.activate else x
 
-    def _convolve(self, x, kernel, bias):
-        x = tf.nn.conv2d(x, kernel, 1, self.padding.upper(), dilations=self.dilation)
+    def _convolve(self, convolve, x, kernel, bias):
+        x = convolve(x, kernel, 1, self.padding.upper(), dilations=self.dilation)
         return x if bias is None else tf.nn.bias_add(x, bias)
 
     def _folded(self):

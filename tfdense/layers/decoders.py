@@ -3,11 +3,13 @@
 import keras
 import tensorflow as tf
 
+from tfdense.layers.channels_last import Conv2D
 from tfdense.layers.convolution import ConvolutionBlock, leaky_relu
+from tfdense.layers.freezing import KeepsFrozenParts
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class FlowDecoder(keras.layers.Layer):
+class FlowDecoder(KeepsFrozenParts, keras.layers.Layer):
     """Estimates the flow, or its correction, from a correlation volume and what is known so far.
 
     Two residual blocks; the skip connections leave before the activation (GLU-Net-GOCor; PDC-Net,
@@ -65,7 +67,7 @@ class FlowDecoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class RefinementNetwork(keras.layers.Layer):
+class RefinementNetwork(KeepsFrozenParts, keras.layers.Layer):
     """Corrects a flow by dilated convolutions that see far around (PWC-Net's context network).
 
     Call:
@@ -139,6 +141,4 @@ def _bilinear_kernel(shape, dtype=None):
 
 
 def _flow_convolution(name):
-    return keras.layers.Conv2D(
-        2, 3, padding="same", kernel_initializer="he_normal", name=name, dtype="float32"
-    )
+    return Conv2D(2, 3, padding="same", kernel_initializer="he_normal", name=name, dtype="float32")

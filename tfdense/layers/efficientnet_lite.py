@@ -7,6 +7,8 @@ computes the same in less time.
 
 import keras
 
+from tfdense.layers.channels_last import Conv2D, DepthwiseConv2D
+
 # Kernel size, stride, expansion, channels, repeats of each stage, up to stride 16.
 _STAGES = (
     (3, 1, 1, 16, 1),
@@ -60,7 +62,7 @@ def _inverted_residual(
     shortcut = x
     if expansion != 1:
         x = _convolution(x, x.shape[-1] * expansion, 1, name=f"{name}_expand", dtype=dtype)
-    x = keras.layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         kernel,
         stride,
         padding="same",
@@ -75,6 +77,6 @@ def _inverted_residual(
 
 
 def _convolution(x, channels: int, kernel: int, *, stride=1, activation="relu6", name: str, dtype):
-    return keras.layers.Conv2D(
+    return Conv2D(
         channels, kernel, stride, padding="same", activation=activation, name=name, dtype=dtype
     )(x)

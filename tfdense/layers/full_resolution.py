@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.layers.channels_last import Conv2D
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.layers.variational import (
     VariationalStage,
     from_planes,
@@ -29,7 +31,7 @@ _INITIAL_LOGS = (0.0, 0.0, -3.0)
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class FullResolution(keras.layers.Layer):
+class FullResolution(KeepsFrozenParts, keras.layers.Layer):
     """Enlarges a flow and its mixture four times and refines both.
 
     Attributes:
@@ -140,7 +142,7 @@ class FullResolution(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class _Head(keras.layers.Layer):
+class _Head(KeepsFrozenParts, keras.layers.Layer):
     """Three convolutions: 1x1, 3x3, 1x1; the last one near zero at first."""
 
     def __init__(self, channels: int, outputs: int, **kwargs):
@@ -148,7 +150,7 @@ class _Head(keras.layers.Layer):
         self.channels = channels
         self.outputs = outputs
         self.convolutions = [
-            keras.layers.Conv2D(
+            Conv2D(
                 channels,
                 size,
                 padding="same",
@@ -159,7 +161,7 @@ class _Head(keras.layers.Layer):
             )
             for size, name in ((1, "mix"), (3, "spread"))
         ]
-        self.output_convolution = keras.layers.Conv2D(
+        self.output_convolution = Conv2D(
             outputs,
             1,
             dtype="float32",

@@ -2,11 +2,13 @@
 
 import keras
 
+from tfdense.layers.channels_last import Conv2D
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.mixture import Mixture
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class MixtureHead(keras.layers.Layer):
+class MixtureHead(KeepsFrozenParts, keras.layers.Layer):
     """Predicts a flow and the mixture around it from features, in float32 under any policy.
 
     One 3x3 convolution; its answer is near no flow and the middle of the mixture's bounds before
@@ -33,7 +35,7 @@ class MixtureHead(keras.layers.Layer):
     def __init__(self, mixture: Mixture, **kwargs):
         super().__init__(**kwargs)
         self.mixture = mixture
-        self.prediction = keras.layers.Conv2D(
+        self.prediction = Conv2D(
             2 + mixture.free_variances + 2,
             3,
             padding="same",

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.layers.channels_last import AveragePooling2D, Conv2D, ZeroPadding2D
 
 # Channels, kernel size and stride of the convolutions of each block.
 _BLOCKS = {
@@ -41,8 +42,8 @@ def place_descriptors(name: str = "place_descriptors", dtype=None) -> keras.Mode
     """
     image = keras.Input((None, None, 3), name="image")
     grey = NormalisedGrey(name="normalise", dtype=dtype)(image)
-    skip = keras.layers.AveragePooling2D(4, name="skip_mean", dtype=dtype)(grey)
-    skip = keras.layers.Conv2D(24, 1, name="skip", dtype=dtype)(skip)
+    skip = AveragePooling2D(4, name="skip_mean", dtype=dtype)(grey)
+    skip = Conv2D(24, 1, name="skip", dtype=dtype)(skip)
     x = _block(grey, "block1", dtype)
     x = _block(keras.layers.Add(name="skip_add", dtype=dtype)([x, skip]), "block2", dtype)
     fine = _block(x, "block3", dtype)
@@ -52,7 +53,7 @@ def place_descriptors(name: str = "place_descriptors", dtype=None) -> keras.Mode
     x = keras.layers.Add(name="pyramid_add", dtype=dtype)(
         [fine, enlarge(middle, fine), enlarge(coarse, fine)]
     )
-    x = keras.layers.Conv2D(64, 1, name="descriptors", dtype=dtype)(_block(x, "fusion", dtype))
+    x = Conv2D(64, 1, name="descriptors", dtype=dtype)(_block(x, "fusion", dtype))
     model = keras.Model(image, x, name=name)
     if dtype is not None:
         model.dtype_policy = dtype
@@ -63,10 +64,8 @@ def _block(x, name: str, dtype):
     for i, (channels, kernel, stride) in enumerate(_BLOCKS[name]):
         if kernel > 1:
             # On all sides: with "same" a stride of 2 would leave out the first row and column.
-            x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_{i}_pad", dtype=dtype)(x)
-        x = keras.layers.Conv2D(
-            channels, kernel, stride, activation="relu", name=f"{name}_{i}", dtype=dtype
-        )(x)
+            x = ZeroPadding2D(kernel // 2, name=f"{name}_{i}_pad", dtype=dtype)(x)
+        x = Conv2D(channels, kernel, stride, activation="relu", name=f"{name}_{i}", dtype=dtype)(x)
     return x
 
 

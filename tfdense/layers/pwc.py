@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tfdense.layers.channels_last import Conv2D
 from tfdense.layers.convolution import leaky_relu
+from tfdense.layers.freezing import KeepsFrozenParts
 
 # Small: an untrained network answers with no flow at all.
 _HEAD_DEVIATION = 1e-3
@@ -11,7 +13,7 @@ _HEAD_DEVIATION = 1e-3
 
 def leaky_convolution(filters: int, name: str, strides: int = 1, dilation: int = 1, dtype=None):
     """Returns a 3x3 convolution with leaky ReLU."""
-    return keras.layers.Conv2D(
+    return Conv2D(
         filters,
         3,
         strides,
@@ -26,7 +28,7 @@ def leaky_convolution(filters: int, name: str, strides: int = 1, dilation: int =
 
 def prediction(initial: tuple[float, ...], name: str):
     """Returns a 3x3 convolution that predicts in float32, at first about the initial values."""
-    return keras.layers.Conv2D(
+    return Conv2D(
         len(initial),
         3,
         padding="same",
@@ -38,7 +40,7 @@ def prediction(initial: tuple[float, ...], name: str):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class FeaturePyramid(keras.layers.Layer):
+class FeaturePyramid(KeepsFrozenParts, keras.layers.Layer):
     """Features at strides 2, 4, 8, ..., by two 3x3 convolutions a level (PWC-Net, section 3).
 
     Attributes:
@@ -87,7 +89,7 @@ class FeaturePyramid(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class DenseDecoder(keras.layers.Layer):
+class DenseDecoder(KeepsFrozenParts, keras.layers.Layer):
     """Densely connected convolutions: each sees the evidence and all that those before it found.
 
     Attributes:
@@ -138,7 +140,7 @@ class DenseDecoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class ContextNetwork(keras.layers.Layer):
+class ContextNetwork(KeepsFrozenParts, keras.layers.Layer):
     """Convolutions of growing dilation that correct a flow by what is around it.
 
     The dilations are 1, 2, 4, ..., and 1 again at the last (PWC-Net, section 3).

@@ -3,12 +3,14 @@
 import keras
 import tensorflow as tf
 
+from tfdense.layers.channels_last import Conv2D
 from tfdense.layers.convolution import ConvolutionBlock
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.mixture import LaplaceMixture
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class MixtureDecoder(keras.layers.Layer):
+class MixtureDecoder(KeepsFrozenParts, keras.layers.Layer):
     """Estimates the mixture around a flow (PDC-Net, figure 4).
 
     Args:
@@ -62,7 +64,7 @@ class MixtureDecoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class CorrelationUncertainty(keras.layers.Layer):
+class CorrelationUncertainty(KeepsFrozenParts, keras.layers.Layer):
     """Judges each pixel's match by the shape of its correlation, independently of the others.
 
     Each pixel's correlation values, an image over source positions or displacements, shrink by
@@ -87,7 +89,7 @@ class CorrelationUncertainty(keras.layers.Layer):
             ConvolutionBlock(filters, padding="valid", name=f"conv_{k}", dtype=self.dtype_policy)
             for k, filters in enumerate((32, 32, 16))
         ]
-        self.predict_uncertainty = keras.layers.Conv2D(
+        self.predict_uncertainty = Conv2D(
             6,
             3,
             kernel_initializer="he_normal",
@@ -121,7 +123,7 @@ class CorrelationUncertainty(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class UncertaintyDecoder(keras.layers.Layer):
+class UncertaintyDecoder(KeepsFrozenParts, keras.layers.Layer):
     """Predicts the mixture's raw parameters (PDC-Net, section 3.3).
 
     Call:
@@ -134,7 +136,7 @@ class UncertaintyDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.conv_0 = ConvolutionBlock(32, name="conv_0", dtype=self.dtype_policy)
         self.conv_1 = ConvolutionBlock(16, name="conv_1", dtype=self.dtype_policy)
-        self.predict_uncertainty = keras.layers.Conv2D(
+        self.predict_uncertainty = Conv2D(
             3,
             3,
             padding="same",

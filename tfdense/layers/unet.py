@@ -4,11 +4,13 @@ import keras
 import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
+from tfdense.layers.channels_last import Conv2D
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.layers.pwc import leaky_convolution, prediction
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class UNet(keras.layers.Layer):
+class UNet(KeepsFrozenParts, keras.layers.Layer):
     """Four halvings with leaky ReLU, four doublings with ReLU and skip connections.
 
     Resizing is bilinear, in place of transposed convolutions (U-Net, Ronneberger et al., 2015).
@@ -28,7 +30,7 @@ class UNet(keras.layers.Layer):
         ]
         # A doubling has the channels of the level it reaches; the image's level those of stride 2.
         self.decoder = [
-            keras.layers.Conv2D(
+            Conv2D(
                 filters,
                 3,
                 padding="same",

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfdense.errors import InputError
 from tfdense.geometry import spatial_size
+from tfdense.layers.channels_last import Conv2D
+from tfdense.layers.freezing import KeepsFrozenParts
 
 _MEAN = np.array([0.485, 0.456, 0.406])
 _DEVIATION = np.array([0.229, 0.224, 0.225])
@@ -24,7 +26,7 @@ def normalize(images) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class VGG16Pyramid(keras.layers.Layer):
+class VGG16Pyramid(KeepsFrozenParts, keras.layers.Layer):
     """The convolutions of VGG-16 (Simonyan and Zisserman, arXiv 1409.1556), to stride 16.
 
     The weights `level_0_0` to `level_4_2` are named by block and position in it; a block ends with
@@ -47,7 +49,7 @@ class VGG16Pyramid(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.convolutions = [
-            keras.layers.Conv2D(
+            Conv2D(
                 filters,
                 3,
                 padding="same",

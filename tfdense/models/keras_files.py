@@ -16,6 +16,7 @@ import h5py
 import keras
 
 from tfdense.errors import InputError, shown
+from tfdense.models.network import MatchingNetwork
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
@@ -32,7 +33,8 @@ def check_archive(path: Path, presets: Mapping[str, str]) -> None:
 
     Args:
         path: of the archive.
-        presets: names of the networks that it may hold, by their classes.
+        presets: names of the networks that it may hold, by their classes. It may also hold one of
+            the reader's own, whose class is registered.
 
     Raises:
         InputError: if it holds another network.
@@ -55,10 +57,12 @@ def check_archive(path: Path, presets: Mapping[str, str]) -> None:
         if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
             raise ValueError(f"its {_CONFIG} describes no network")
         name = config.get("class_name")
-        if not isinstance(name, str) or name not in presets or not _is_registered(config):
+        known = isinstance(name, str) and _is_registered(config)
+        if not known or not (name in presets or _is_own(config)):
             raise InputError(
-                f"{path} should hold one of the networks of {', '.join(sorted(presets.values()))}. "
-                f"Received: a {shown(name).strip(chr(39))}"
+                f"{path} should hold one of the networks of {', '.join(sorted(presets.values()))}, "
+                "or a MatchingNetwork of your own whose class is registered: import its module "
+                f"first. Received: a {shown(name).strip(chr(39))}"
             )
         # How it was compiled is not read.
         _check_objects([config["config"], config.get("build_config")])
@@ -118,6 +122,11 @@ def _is_registered(value: dict) -> bool:
     name = value.get("registered_name")
     registered = isinstance(name, str) and keras.saving.get_registered_object(name) is not None
     return registered and value["class_name"] == name.rpartition(">")[2]
+
+
+def _is_own(value: dict) -> bool:
+    kind = keras.saving.get_registered_object(value["registered_name"])
+    return isinstance(kind, type) and issubclass(kind, MatchingNetwork)
 
 
 def _is_plain(value: dict) -> bool:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdense.errors import InputError
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.losses import MixtureNLL
 from tfdense.metrics import AEPE, AUSE, PCK, CalibrationError
 from tfdense.ops.correlation import forward_only
@@ -15,7 +16,7 @@ from tfdense.ops.correlation import forward_only
 _SERVED = ("flow", "log_variance", "logits")
 
 
-class MatchingNetwork(keras.Model):
+class MatchingNetwork(KeepsFrozenParts, keras.Model):
     """A network that matches two images, see `tfdense.models`.
 
     Its weights are there once it is constructed, since none of their shapes depends on the images.

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tfdense.geometry import map_to_flow, resize_area, resize_bilinear, spatial_size
 from tfdense.layers.convolution import leaky_relu
 from tfdense.layers.decoders import FlowDecoder, RefinementNetwork, Upsampling
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.layers.gocor import GlobalGOCor, LocalGOCor
 from tfdense.layers.uncertainty import MixtureDecoder
 from tfdense.layers.vgg import VGG16Pyramid, imagenet_weights, normalize
@@ -244,7 +245,7 @@ class PDCNet(MatchingNetwork):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class GlobalLevel(keras.layers.Layer):
+class GlobalLevel(KeepsFrozenParts, keras.layers.Layer):
     """Level 4: decodes the flow from the comparison of all pairs of positions.
 
     Args:
@@ -289,7 +290,7 @@ class GlobalLevel(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class LocalLevel(keras.layers.Layer):
+class LocalLevel(KeepsFrozenParts, keras.layers.Layer):
     """Levels 3 to 1: corrects the flow by the comparison with the warped source nearby.
 
     Args:

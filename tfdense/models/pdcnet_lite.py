@@ -19,7 +19,9 @@ import tensorflow as tf
 
 from tfdense.geometry import resize_bilinear, spatial_size
 from tfdense.layers.attention import ContextLayer, FlowPropagation
+from tfdense.layers.channels_last import Conv2D
 from tfdense.layers.efficientnet_lite import efficientnet_lite0_pyramid
+from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.layers.full_resolution import FullResolution
 from tfdense.layers.matching import (
     GlobalMatching,
@@ -131,7 +133,7 @@ class PDCNetLite(MatchingNetwork):
             self.places.trainable = False
             self.join = JoinedDescriptors(name="join", **own)
         self.projections = [
-            keras.layers.Conv2D(channels, 1, name=f"projection_{stride}", **own)
+            Conv2D(channels, 1, name=f"projection_{stride}", **own)
             for stride, channels in zip(_STRIDES, self.projection_channels, strict=True)
         ]
         self.context = [
@@ -321,7 +323,7 @@ class PDCNetLite(MatchingNetwork):
 
 
 @keras.saving.register_keras_serializable("tfdense")
-class LevelDecoder(keras.layers.Layer):
+class LevelDecoder(KeepsFrozenParts, keras.layers.Layer):
     """Decodes the evidence of one level into a correction of flow and mixture.
 
     Attributes:
@@ -335,9 +337,7 @@ class LevelDecoder(keras.layers.Layer):
         self.free_variances = free_variances
         own = {"dtype": self.dtype_policy}
         self.convolutions = [
-            keras.layers.Conv2D(
-                n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}", **own
-            )
+            Conv2D(n, 3 if i else 1, padding="same", use_bias=False, name=f"convolution_{i}", **own)
             for i, n in enumerate(self.channels)
         ]
         self.normalisations = [
@@ -350,7 +350,7 @@ class LevelDecoder(keras.layers.Layer):
             for i in range(len(self.channels))
         ]
         # Near zero: the untrained network answers with the global match.
-        self.correction = keras.layers.Conv2D(
+        self.correction = Conv2D(
             4 + free_variances,
             3,
             padding="same",

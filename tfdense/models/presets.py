@@ -141,7 +141,8 @@ def _load_keras(path: Path) -> tuple[keras.Model, Config]:
         check_archive(path, classes)
         with _keras_settings("float32"), tf.variable_creator_scope(_nameless):
             model = keras.models.load_model(path, compile=False, safe_mode=True)
-        preset = classes[type(model).__name__]
+        name = type(model).__name__
+        preset = classes.get(name, name)  # a network of the reader's own has no other
     except InputError:
         raise
     except Exception as error:  # Keras and h5py raise errors of any type of what is damaged
