@@ -21,13 +21,17 @@ def test_a_setting_is_a_size_and_a_mode_filled_or_not(loaded):
     tfdense.load("run")
     tfdense.load("run", setting="turbo")
     tfdense.load("run", setting="precise")
+    tfdense.load("run", setting="plane")
     assert loaded == [
         ("run", 640, "direct", False, True, False),
         ("run", 320, "direct", False, False, False),
         ("run", 960, "wide-baseline", True, True, False),
+        ("run", 640, "plane", False, True, False),
     ]
-    sides = [setting.max_side for setting in SETTINGS.values()]
-    assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
+    *by_effort, plane = SETTINGS
+    assert by_effort == ["turbo", "fast", "base", "precise"] and plane == "plane"
+    sides = [SETTINGS[name].max_side for name in by_effort]
+    assert sides == sorted(sides)
 
 
 def test_what_is_given_wins_over_the_setting(loaded):
@@ -42,7 +46,7 @@ def test_what_is_given_wins_over_the_setting(loaded):
 
 
 def test_unknown_setting_is_refused(loaded):
-    with pytest.raises(InputError, match=r"turbo, fast, base, precise\. Received: 'best'"):
+    with pytest.raises(InputError, match=r"turbo, fast, base, precise, plane\. Received: 'best'"):
         tfdense.load("run", setting="best")
 
 

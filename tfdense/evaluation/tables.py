@@ -114,7 +114,12 @@ def markdown_tables(results: Sequence[dict]) -> str:
     networks: dict[str, None] = {}
     for result in results:
         _require_same_origin(origins.setdefault(result["dataset"], result), result)
-        use = usage(result["mode"], result.get("fill", False), result.get("tiles", False))
+        use = usage(
+            result["mode"],
+            result.get("fill", False),
+            result.get("tiles", False),
+            result.get("setting"),
+        )
         network = f"{result['model']} ({use})"
         for name, figures in result["methods"].items():
             if name == NETWORK:
@@ -126,9 +131,10 @@ def markdown_tables(results: Sequence[dict]) -> str:
     return "\n\n".join(table for table in tables if table)
 
 
-def usage(mode: str, fill: bool, tiles: Tiles = False) -> str:
+def usage(mode: str, fill: bool, tiles: Tiles = False, setting: str | None = None) -> str:
     """Says how a network was used."""
-    parts = [mode, "filled" if fill else "", "in tiles" if tiles else ""]
+    parts = [f"setting {setting}" if setting else "", mode]
+    parts += ["filled" if fill else "", "in tiles" if tiles else ""]
     return ", ".join(part for part in parts if part)
 
 
