@@ -106,6 +106,21 @@ def test_network(dataset, tmp_path, capsys, network):
         assert read_image(tmp_path / "out" / name).std() > 10
 
 
+def test_a_setting_says_how_the_network_is_used(dataset, tmp_path, capsys, network):
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
+    arguments += ["--model", "runs/a", "--setting", "precise"]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--no-fill", "--max-side", "128"]) == 0
+    assert network[1] == [
+        ("runs/a", None, "wide-baseline", "precise", True, False),
+        ("runs/a", 128, "wide-baseline", "precise", False, False),
+    ]
+    printed = capsys.readouterr().out
+    assert "network: runs/a (setting precise, wide-baseline, filled)" in printed
+    assert cli.main(["compare", str(tmp_path / "out")]) == 0
+    assert "runs/a (setting precise, wide-baseline) |" in capsys.readouterr().out
+
+
 def test_what_was_matched_is_not_matched_again(dataset, tmp_path, capsys, network):
     output = tmp_path / "out"
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(output)]

@@ -69,3 +69,44 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
         ("pdcnet-lite", 256, "direct", True, True, True),
         ("pdcnet-lite", 640, "direct", False, True, (2, 3)),
     ]
+
+
+def test_a_picture_is_sought_in_a_film_unless_the_setting_does_so_already(monkeypatch, tmp_path):
+    received = []
+
+    def load(*arguments):
+        received.append(arguments)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr(matcher, "load", load)
+    for name in ("a", "b", "picture"):
+        (tmp_path / f"{name}.ppm").write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
+    picture = tmp_path / "picture.ppm"
+    arguments = ["video", str(tmp_path), "-o", str(tmp_path / "out"), "--to"]
+    main([*arguments, "first"])
+    main([*arguments, str(picture)])
+    main([*arguments, str(picture), "--mode", "direct"])
+    main([*arguments, str(picture), "--setting", "plane"])
+    assert [(side, mode) for _, side, mode, *_ in received] == [
+        (480, "direct"),
+        (480, "wide-baseline"),
+        (480, "direct"),
+        (640, "plane"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"), [("match", 40), ("match-pairs", 40), ("video", 40), ("evaluate", None)]
+)
+def test_help_leads_with_the_setting_and_fits_a_screen(command, lines, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command, "-h"])
+    shown = capsys.readouterr().out.partition("data sets and the layouts")[0]
+    assert all(
+        shown.count(f"\n  {option}") == 1 for option in ("--setting ", "--fill, ", "--mode ")
+    )
+    assert shown.index("--setting NAME") < shown.index("in place of what the setting says:")
+    assert shown.index("in place of what the setting says:") < shown.index("--mode MODE")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert lines is None or len(shown.splitlines()) <= lines
