@@ -112,8 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_side is not None:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
-        use = usage(arguments.mode, arguments.fill, arguments.tiles, arguments.setting)
-        title += f", network: {arguments.model} ({use})"
+        title += f", network: {arguments.model} ({usage(vars(arguments))})"
     _write_numbers(folder, arguments, count, measurements, summary, reasons)
     names = [*_NUMBERS]
     if arguments.model is not None:

@@ -10,8 +10,8 @@ from tfdense.inference.two_view import Matches, fit_homography
 # It is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05
 _DISTANCE, _AFFINE_DISTANCE = 1.0, 3.0
-# Matches that a homography needs, and an affine map.
-_LEAST_MATCHES, _LEAST_MATCHES_OF_AN_AFFINE_MAP = 200, 50
+# More than so many are needed for a homography, and for an affine map.
+_LEAST_MATCHES, _LEAST_AFFINE_MATCHES = 200, 50
 # Of what a homography does to lengths along x and y.
 _LEAST_STRETCH, _LARGEST_STRETCH = 0.001, 100
 
@@ -56,18 +56,9 @@ def find_homography(
 
 
 def find_affine_map(
-    mixture: HasConfidence,
-    outputs: Outputs,
-    least_matches: int = _LEAST_MATCHES_OF_AN_AFFINE_MAP,
+    mixture: HasConfidence, outputs: Outputs, least_matches: int = _LEAST_AFFINE_MATCHES
 ) -> np.ndarray | None:
-    """Finds the affine map that most confident matches agree with, to three pixels.
-
-    Args:
-        mixture, outputs, least_matches: see `find_homography`.
-
-    Returns:
-        The map as a homography, [3, 3]; None without a plausible one.
-    """
+    """Finds the affine map that most agree with, as a homography; see `find_homography`."""
     matches = _confident_matches(mixture, outputs)
     if len(matches.source) <= least_matches:
         return None

@@ -51,52 +51,38 @@ class Pair(NamedTuple):
         """
         return self._replace(backend=getattr(self.backend, "coarse", self.backend))
 
-    def match(self) -> Outputs:
-        """Runs the network once, see `Backend.run`."""
-        return self.backend.run(*(resize_image(x, self.size) for x in (self.source, self.target)))
-
-    def match_warped(self, homography: np.ndarray, first: Outputs) -> Outputs:
-        """Matches the source warped by a homography, and joins that with the first match.
-
-        Args:
-            homography: [3, 3].
-            first: what stays where the warped source has nothing to show.
-
-        Returns:
-            What `Backend.run` does.
-        """
-        # From the source itself: where it is enlarged it has more to show than at the working size.
-        warped = cv2.warpPerspective(
-            self.source,
-            np.linalg.inv(to_size(self.target, self.size))
-            @ homography
-            @ to_size(self.source, self.size),
-            self.target.shape[1::-1],
-        )
-        return compose(first, self._replace(source=warped).match(), homography)
-
 
 class Look:
     """What the network sees of a pair; it runs when that is asked for.
 
-    Attributes:
+    Args:
         pair: the images.
         homography: the source is warped by, [3, 3]; None if it is not.
+        rest: the outputs where the warped source has nothing to show.
     """
 
-    def __init__(self, pair: Pair, homography: np.ndarray | None = None, first: Look | None = None):
-        self.pair, self.homography, self._first = pair, homography, first
+    def __init__(
+        self, pair: Pair, homography: np.ndarray | None = None, rest: Outputs | None = None
+    ):
+        self.pair, self.homography, self._rest = pair, homography, rest
 
     def warped(self, homography: np.ndarray | None) -> Look:
-        """Returns a look at the source warped; the first one stays where it has nothing to show."""
-        return self if homography is None else Look(self.pair, homography, self._first or self)
+        """Returns a look at the source warped; the rest is the look at it as it is."""
+        if homography is None:
+            return self
+        return Look(self.pair, homography, self.outputs if self._rest is None else self._rest)
 
     @cached_property
     def outputs(self) -> Outputs:
         """See `Backend.run`."""
+        backend, source, target, size = self.pair
         if self.homography is None:
-            return self.pair.match()
-        return self.pair.match_warped(self.homography, self._first.outputs)
+            return backend.run(resize_image(source, size), resize_image(target, size))
+        # From the source itself: where it is enlarged it has more to show than at the working size.
+        matrix = np.linalg.inv(to_size(target, size)) @ self.homography @ to_size(source, size)
+        warped = cv2.warpPerspective(source, matrix, target.shape[1::-1])
+        second = Look(self.pair._replace(source=warped)).outputs
+        return compose(self._rest, second, self.homography)
 
     @cached_property
     def confidence(self) -> float:

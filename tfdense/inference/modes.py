@@ -1,13 +1,12 @@
 """What each mode does in the steps of `tfdense.inference.pipeline`, as data.
 
 - *direct*: matches once.
-- *multiscale*: the mode that PDC-Net's authors publish most figures with. One image may show what
-  the other does from a much larger distance: with either one shrunk by several ratios it seeks the
-  homography that most agree with, and matches the source warped by it.
-- *wide-baseline*: seeks it at any turn, too, in twelve runs at a small size, and if these do not
-  help in four at the working size; refines it as long as the network gets more confident.
-- *plane*: the same, but the flow is that of the homography everywhere: for pictures of a plane,
-  such as documents and maps, and from a camera that only turned.
+- *multiscale*: what PDC-Net's authors publish most figures of. Matches the source warped by
+  the homography that most agree with as either image is shrunk by several ratios.
+- *wide-baseline*: seeks it at any turn, too, twelve times at a small size, and four times at the
+  working size if that does not help; refines it as long as the network gets more confident.
+- *plane*: the same, and follows it everywhere: for pictures of a plane, such as documents and maps,
+  and from a camera that only turned.
 """
 
 import itertools
@@ -44,7 +43,6 @@ class Search(NamedTuple):
         frame: where in a black frame a shrunk image stands.
         side: of the frame's longer side, in px; None takes the working size.
         enough: mean confidence from which on there is no need of this search.
-        least_matches: more than so many confident ones are needed, of each fourth pixel.
         distance: the largest of a match that agrees with the homography, in px.
         least_score: what the best view must exceed. The score is the share of the target's pixels
             whose matches agree.
@@ -55,7 +53,6 @@ class Search(NamedTuple):
     frame: Literal["middle", "corner"] = "middle"
     side: int | None = None
     enough: float = math.inf
-    least_matches: int = 70
     distance: float = 2.0
     least_score: float = 0.0
     weighted: bool = True

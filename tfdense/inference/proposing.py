@@ -8,6 +8,9 @@ from tfdense.inference.looks import Look, confidence_within, to_size
 from tfdense.inference.modes import PLAIN, Search, View
 from tfdense.inference.resizing import resize_image
 
+# Of each fourth pixel more than so many confident ones are needed.
+_LEAST_MATCHES = 70
+
 
 def find_best_view(first: Look, search: Search) -> tuple[View, np.ndarray] | None:
     """Returns the view with the highest score, and the homography that its matches follow.
@@ -33,7 +36,7 @@ def find_best_view(first: Look, search: Search) -> tuple[View, np.ndarray] | Non
         outputs = first.outputs if known else backend.run(seen_source, seen_target)
         outputs = {name: values[y, x] for name, values in outputs.items()}
         outputs["flow"] = outputs["flow"] + np.float32([x.start, y.start])
-        found = find_homography(backend.mixture, outputs, search.least_matches, search.distance)
+        found = find_homography(backend.mixture, outputs, _LEAST_MATCHES, search.distance)
         if found is None:
             continue
         homography, inliers = found

@@ -16,7 +16,7 @@ from tfdense.inference import tracking
 from tfdense.inference.backends import Backend
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.fitting import find_homography
-from tfdense.inference.looks import Outputs, Pair, confidence_within, to_size
+from tfdense.inference.looks import Look, Outputs, Pair, confidence_within, to_size
 from tfdense.inference.match import Match
 from tfdense.inference.modes import Plan
 from tfdense.inference.pipeline import answer, pair_of, run
@@ -185,7 +185,7 @@ def match_frame(
     warm = homography is not None
     if warm:
         start = of_target @ homography @ np.linalg.inv(of_source)
-        outputs = pair.match_warped(start, _follow(start, size))
+        outputs = Look(pair, start, _follow(start, size)).outputs
         if network.plan.plane:
             outputs = follow_plane(mixture, outputs)
         share = confidence_within(mixture, outputs).mean()
