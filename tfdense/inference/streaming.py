@@ -188,7 +188,7 @@ def match_frame(
         outputs = Look(pair, start, _follow(start, size)).outputs
         if network.plan.plane:
             outputs = follow_plane(mixture, outputs)
-        share = confidence_within(mixture, outputs).mean()
+        share = float(confidence_within(mixture, outputs).mean())
         warm = share >= _LEAST_SHARE
     if not warm:
         outputs, share = _match(network, pair)
@@ -205,7 +205,7 @@ def match_frame(
     return StreamedMatch(
         0,
         answer(network.backend, outputs, source, target, network.radius, network.fill),
-        float(share),
+        share,
         lost,
         False,
         None if lost or found is None else homography,
@@ -220,7 +220,7 @@ def _differ(network: Network, source: Photo, target: Photo) -> bool:
 def _match(network: Network, pair: Pair) -> tuple[Outputs, float]:
     """Returns the outputs, and the mean probability that they are right to five pixels."""
     outputs = run(network.plan, pair)
-    return outputs, confidence_within(pair.backend.mixture, outputs).mean()
+    return outputs, float(confidence_within(pair.backend.mixture, outputs).mean())
 
 
 def _follow(homography: np.ndarray, size: tuple[int, int]) -> Outputs:
