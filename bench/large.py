@@ -102,7 +102,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         tiles = read_tiles(arguments.tiles)
-        matcher = tfdense.load(arguments.model, arguments.max_side, tiles=tiles)
+        matcher = tfdense.load(arguments.model, max_side=arguments.max_side, tiles=tiles)
         paths = find_images(arguments.data)
     except InputError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     matchers = {
-        name: tfdense.load(arguments.model, _WIDTH, name, fill=arguments.fill)
+        name: tfdense.load(arguments.model, max_side=_WIDTH, fill=arguments.fill, mode=name)
         for name in arguments.modes
     }
     rows = {name: [] for name in matchers}

@@ -67,7 +67,7 @@ def _time(arguments: argparse.Namespace) -> None:
     side = max(max(image.shape) for image in images)
     for name, use in _OURS.items():
         if name in (_UNIT, *names):
-            runs[name] = partial(tfdense.load(_UNIT, side, **use).match, *images)
+            runs[name] = partial(tfdense.load(_UNIT, max_side=side, **use).match, *images)
     times = in_turns(runs, arguments.rounds)
     unit = np.median(times[_UNIT])
     print(f"{'':36}{'ms':>8}{'least':>8}{'ratio':>8}")

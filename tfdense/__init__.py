@@ -23,11 +23,12 @@ def __getattr__(name: str):
 
 def load(
     name_or_path,
-    max_side: int | None = None,
-    mode: str | None = None,
     setting: str = "base",
+    *,
+    max_side: int | None = None,
     fill: bool | None = None,
     tiles: tuple[int, int] | bool | None = None,
+    mode: str | None = None,
 ):
     """Loads a network for matching.
 
@@ -38,24 +39,20 @@ def load(
             ``.tflite`` file.
             A preset goes before a folder of its name (give ``./NAME``), unless no weights of it
             ship and the folder is a run.
+        setting: how the network is used, of which the others give single parts. "turbo", "fast" and
+            "base" match once, from fast to exact. "precise" also finds large changes of view, at
+            any turn and scale, and gives every pixel a flow. "plane" follows one homography
+            everywhere: documents, maps, panoramas.
         max_side: the images are shrunk so far that the longer side of what the network sees is at
             most this, in px. A larger value needs more memory and time. A ``.tflite`` file has a
-            size of its own. None takes the setting's.
-        mode: "direct" runs the network once. "homography" runs it twice: the second time on the
-            source warped by the homography that the first one found, for large changes of view.
-            "multiscale" runs it eight times, to find the homography at several scales.
-            "wide-baseline" runs it 13 to 25 times, twelve of them small, to find it for images that
-            are turned or strongly enlarged. "plane" follows that homography everywhere. A network
-            with a level at full resolution seeks without it, and runs once or twice more to answer.
-            None takes the setting's.
-        setting: a choice of these: "turbo" (320 px, direct, without the level at full resolution),
-            "fast" (480 px, direct), "base" (640 px, direct) or "precise" (960 px, wide-baseline,
-            filled).
+            size of its own.
         fill: whether pixels that the network is uncertain of get the flow of the certain ones
-            around them. None takes the setting's.
+            around them.
         tiles: whether `match` matches a target that is larger than what the network sees a second
             time, in tiles that show it the target's own pixels; or their numbers (rows, columns).
-            The time grows with the pixels, the memory hardly. None takes the setting's.
+            The time grows with the pixels, the memory hardly.
+        mode: "direct", "multiscale" (the mode of PDC-Net's authors), "wide-baseline" or "plane",
+            see `tfdense.inference.modes`.
 
     Returns:
         A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``. Threads

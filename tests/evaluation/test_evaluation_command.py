@@ -93,17 +93,32 @@ def network(counting_network, monkeypatch):
 
 def test_network(dataset, tmp_path, capsys, network):
     arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
-    options = ["--model", "runs/a", "--mode", "homography", "--max-side", "128", "--fill"]
+    options = ["--model", "runs/a", "--mode", "wide-baseline", "--max-side", "128", "--fill"]
     assert cli.main([*arguments, *options, "--tiles", "2x3"]) == 0
-    assert network[1] == [("runs/a", 128, "homography", True, (2, 3))]
+    assert network[1] == [("runs/a", 128, "wide-baseline", "base", True, (2, 3))]
     printed = capsys.readouterr().out
-    assert "network: runs/a (homography, filled, in tiles)" in printed
+    assert "network: runs/a (wide-baseline, filled, in tiles)" in printed
     figures = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["network"]
     # Nothing is right within 1 px.
     assert figures["expected_calibration_error"]["1"] == pytest.approx(P_1, abs=1e-4)
     assert "expected calibration error: P_1 0.573" in printed
     for name in ("sparsification.png", "reliability.png", "worst_pairs.png"):
         assert read_image(tmp_path / "out" / name).std() > 10
+
+
+def test_a_setting_says_how_the_network_is_used(dataset, tmp_path, capsys, network):
+    arguments = ["evaluate", "homography", "--data", str(dataset), "-o", str(tmp_path / "out")]
+    arguments += ["--model", "runs/a", "--setting", "precise"]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--no-fill", "--max-side", "128"]) == 0
+    assert network[1] == [
+        ("runs/a", None, "wide-baseline", "precise", True, False),
+        ("runs/a", 128, "wide-baseline", "precise", False, False),
+    ]
+    printed = capsys.readouterr().out
+    assert "network: runs/a (setting precise, wide-baseline, filled)" in printed
+    assert cli.main(["compare", str(tmp_path / "out")]) == 0
+    assert "runs/a (setting precise, wide-baseline) |" in capsys.readouterr().out
 
 
 def test_what_was_matched_is_not_matched_again(dataset, tmp_path, capsys, network):
@@ -152,7 +167,7 @@ def test_a_network_that_cannot_be_loaded_leaves_nothing(dataset, tmp_path, capsy
     ("arguments", "message"),
     [
         (["hpatchez", "--data", "."], "There is no data set 'hpatchez'. Expected one of homog"),
-        (["homography", "--data", ".", "--fill"], "Expected --model NETWORK beside --mode, --fil"),
+        (["homography", "--data", ".", "--fill"], "Expected --model NETWORK beside --setting, "),
         (["homography", "--data", ".", "--tiles", "auto"], "Expected --model NETWORK beside "),
         (["homography", "--data", ".", "--model", "runs/a", "--tiles", "2"], "Expected tiles of"),
         (["homography", "--data", ".", "--mode", "direct"], "Expected --model NETWORK beside "),

@@ -70,7 +70,7 @@ def test_other_networks_are_told_apart(tmp_path, changed):
     key = identify(str(tmp_path), max_side=640, mode="direct")
     of_file = identify(str(tmp_path / "best.weights.h5"), max_side=640, mode="direct")
     assert identify(str(tmp_path), max_side=320, mode="direct") != key
-    assert identify(str(tmp_path), max_side=640, mode="homography") != key
+    assert identify(str(tmp_path), max_side=640, mode="plane") != key
     (tmp_path / "metrics.csv").write_text("more")
     assert identify(str(tmp_path), max_side=640, mode="direct") == key
     (tmp_path / changed).write_text("new")

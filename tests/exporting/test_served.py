@@ -37,12 +37,12 @@ def pair(tmp_path_factory):
 
 
 def test_modes_with_a_network_that_a_server_runs(served, exported_report, pair, tmp_path):
-    expected = tfdense.load(exported_report.path, mode="homography").match(*pair)
+    expected = tfdense.load(exported_report.path, mode="multiscale").match(*pair)
     with Client(served.url) as client:
-        match = connect(client, 640, "homography", False).match(*pair)
+        match = connect(client, 640, "multiscale", False).match(*pair)
     for name in ("flow", "confidence", "log_variance"):
         np.testing.assert_allclose(getattr(match, name), getattr(expected, name), atol=1e-3)
-    command = ["match", *map(str, pair), "--mode", "homography", "--server", served.url]
+    command = ["match", *map(str, pair), "--mode", "multiscale", "--server", served.url]
     assert cli.main([*command, "-o", str(tmp_path / "out")]) == 0
     flow = np.load(tmp_path / "out" / "match.npz")["flow"]
     np.testing.assert_array_equal(flow, match.flow)

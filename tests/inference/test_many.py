@@ -77,7 +77,7 @@ def test_what_a_mode_or_a_mask_needs_is_matched_on_its_own(backend, files, textu
     import cv2
 
     cv2.imwrite(str(path), masked)
-    for matcher in (Matcher(backend), Matcher(backend, "homography", fill=True)):
+    for matcher in (Matcher(backend), Matcher(backend, "multiscale", fill=True)):
         pairs = [(files[0], files[2]), (path, files[0])]
         for pair, match in zip(pairs, matcher.match_many(pairs), strict=True):
             np.testing.assert_allclose(match.flow, matcher.match(*pair).flow, atol=0.02)

@@ -1,14 +1,20 @@
 """The modes of matching: their parts against the original's numbers, and what they gain."""
 
+from typing import get_args
+
 import cv2
 import numpy as np
 import pytest
 
+import tfdense
+from tfdense.cli import main
 from tfdense.errors import InputError
-from tfdense.inference import wide_baseline
+from tfdense.inference import fitting
 from tfdense.inference.backends import TargetSize
+from tfdense.inference.fitting import find_affine_map, find_homography
+from tfdense.inference.looks import compose
 from tfdense.inference.matcher import Matcher
-from tfdense.inference.refinement import compose, find_affine_map
+from tfdense.inference.modes import MODES, PLAIN, Mode, Plan
 from tfdense.inference.two_view import map_points
 from tfdense.mixture import LaplaceMixture
 
@@ -85,16 +91,25 @@ def _scaling(size):
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 
 
+def _at_one_scale(*pair):
+    """Matches by a homography that is sought as the images are; also returns what was seen."""
+    with pytest.MonkeyPatch.context() as patch:
+        (search,) = MODES["multiscale"].searches
+        search = search._replace(views=(PLAIN,))
+        patch.setitem(MODES, "multiscale", Plan((search,)))
+        backend = OpticalFlow()
+        return Matcher(backend, "multiscale").match(*pair), backend.seen
+
+
 @pytest.mark.parametrize(
     ("source_size", "target_size"), [(_SIZE, _SIZE), ((200, 290), _SIZE), (_SIZE, (240, 312))]
 )
-def test_homography_mode_finds_what_a_direct_run_does_not(source_size, target_size):
+def test_a_homography_leads_to_what_a_direct_run_does_not_find(source_size, target_size):
     source, target, homography = _pair(
         source_size, target_size, angle=24, scale=1.1, perspective=4e-4
     )
     direct = Matcher(OpticalFlow()).match(source, target)
-    backend = OpticalFlow()
-    match = Matcher(backend, "homography").match(source, target)
+    match, seen = _at_one_scale(source, target)
     assert np.nanmedian(_error(direct, homography)) > 10
     error = _error(match, homography)
     assert np.nanmedian(error) < 0.2
@@ -102,16 +117,15 @@ def test_homography_mode_finds_what_a_direct_run_does_not(source_size, target_si
     # It is confident of what it found.
     assert np.median(match.confidence[error < 1]) > 0.3
     # The second time the network saw the source as the target.
-    assert len(backend.seen) == 2
+    assert len(seen) == 2
     inside = (slice(40, -40), slice(40, -40))
     before, after = (
-        np.abs(source[inside].astype(int) - target[inside]).mean()
-        for source, target in backend.seen
+        np.abs(source[inside].astype(int) - target[inside]).mean() for source, target in seen
     )
     assert after < 0.3 * before
 
 
-@pytest.mark.parametrize("mode", ["homography", "multiscale", "wide-baseline"])
+@pytest.mark.parametrize("mode", ["multiscale", "wide-baseline"])
 def test_homographies_are_sought_without_the_level_at_full_resolution(mode):
     source, target, _ = _pair(_SIZE, _SIZE, angle=24, scale=1.1)
     backend = OpticalFlow()
@@ -128,35 +142,34 @@ def test_homographies_are_sought_without_the_level_at_full_resolution(mode):
 
 
 @pytest.mark.parametrize("closer", ["source", "target"])
-def test_multiscale_mode_finds_what_homography_mode_does_not(closer):
+def test_multiscale_mode_finds_what_one_scale_does_not(closer):
     # About the corner: what is shrunk towards it is where the optical flow can find it.
     zoom = np.vstack([cv2.getRotationMatrix2D((0, 0), 3, 2), [0, 0, 1]])
     far = _texture(*_SIZE)
     near = cv2.warpPerspective(far, zoom, _SIZE[::-1])
     pair = (far, near) if closer == "target" else (near, far)
     homography = zoom if closer == "target" else np.linalg.inv(zoom)
-    found = {}
-    for mode in ("homography", "multiscale"):
-        error = _error(Matcher(OpticalFlow(), mode).match(*pair), homography)
-        found[mode] = np.mean(error[np.isfinite(error)] < 1)
-    assert found["homography"] < 0.1
-    assert found["multiscale"] > 0.9
+    matches = _at_one_scale(*pair)[0], Matcher(OpticalFlow(), "multiscale").match(*pair)
+    errors = [_error(match, homography) for match in matches]
+    one, several = (np.mean(error[np.isfinite(error)] < 1) for error in errors)
+    assert one < 0.1
+    assert several > 0.9
 
 
 @pytest.mark.parametrize("mode", ["wide-baseline", "plane"])
 @pytest.mark.parametrize(
     ("angle", "scale"), [(0, 0.9), (80, 0.9), (180, 1.1), (265, 0.9), (3, 2.8), (93, 0.5)]
 )
-def test_wide_baselines_are_found_that_homography_mode_does_not_find(angle, scale, mode):
+def test_wide_baselines_are_found_that_one_look_does_not_find(angle, scale, mode):
     source, target, homography = _pair(_SIZE, _SIZE, angle=angle, scale=scale)
     backend = OpticalFlow()
     error = _error(Matcher(backend, mode).match(source, target), homography)
     assert np.nanmedian(error) < 0.3
     assert np.nanmean(error > 2) < 0.05
-    # A first look, twelve small ones and one from the best of these, five at full size if that is
-    # still not confident, twice three refinements.
-    assert 14 <= len(backend.seen) <= 25
-    other = _error(Matcher(OpticalFlow(), "homography").match(source, target), homography)
+    # A first look, here as large as the eleven further small ones, one from the best of these, five
+    # at full size if that is still not confident, twice three refinements.
+    assert 13 <= len(backend.seen) <= 24
+    other = _error(_at_one_scale(source, target)[0], homography)
     assert (np.nanmedian(other) > 10) == bool(angle)
 
 
@@ -168,7 +181,8 @@ def test_scales_beside_those_of_the_small_views_are_found_at_full_size(
     source, target, homography = _pair(_SIZE, _SIZE, angle=10, scale=scale, perspective=3e-4)
     found = Matcher(OpticalFlow(), "wide-baseline").match(source, target)
     assert np.nanmedian(_error(found, homography)) < accuracy
-    monkeypatch.setattr(wide_baseline, "_LARGE_VIEWS", ())
+    plan = MODES["wide-baseline"]
+    monkeypatch.setitem(MODES, "wide-baseline", plan._replace(searches=plan.searches[:1]))
     missed = Matcher(OpticalFlow(), "wide-baseline").match(source, target)
     assert np.nanmedian(_error(missed, homography)) > 10
 
@@ -182,11 +196,11 @@ def test_a_few_matches_are_enough_for_an_affine_map(monkeypatch):
     # Of each fourth pixel 8 by 12: enough for an affine map, too few for a homography.
     logits[60:92, 80:128] = (4, 0)
     first = Constant(flow, logits)
-    views = len(wide_baseline._SMALL_VIEWS + wide_baseline._LARGE_VIEWS)
+    views = sum(len(search.views) for search in MODES["wide-baseline"].searches)
 
     def match():
         later = OpticalFlow()
-        looks = iter([first, *[unseen] * views])
+        looks = iter([first, *[unseen] * (views - 1)])  # The first look is the plain view.
         backend = Constant(flow, logits)
         backend.run = lambda *images: next(looks, later).run(*images)
         return Matcher(backend, "wide-baseline").match(source, target)
@@ -194,7 +208,7 @@ def test_a_few_matches_are_enough_for_an_affine_map(monkeypatch):
     found = match()
     assert np.nanmedian(_error(found, homography)) < 0.3
     assert found.confidence.mean() > 0.3
-    monkeypatch.setattr(wide_baseline, "find_affine_map", lambda *_: None)
+    monkeypatch.setattr(fitting, "find_affine_map", lambda *_: None)
     assert match().confidence.mean() < 0.05
 
 
@@ -235,7 +249,7 @@ def test_one_image_is_shrunk_within_its_frame():
     backend = Constant(np.zeros((*_SIZE, 2)), (-9, 0))
     Matcher(backend, "multiscale").match(source, target)
     assert len(backend.seen) == 7
-    for ratio, seen in zip((0.5, 0.6, 0.88, 1, 1.33, 1.66, 2), backend.seen, strict=True):
+    for ratio, seen in zip((1, 0.5, 0.6, 0.88, 1.33, 1.66, 2), backend.seen, strict=True):
         for image, own, shrunk in zip(
             (source, target), seen, (min(1, 1 / ratio), min(1, ratio)), strict=True
         ):
@@ -255,7 +269,7 @@ def test_one_image_is_shrunk_within_its_frame():
 def test_where_the_warped_source_ends_the_first_match_stays():
     source, target, _ = _pair(_SIZE, _SIZE, angle=24)
     direct = Matcher(OpticalFlow()).match(source, target)
-    match = Matcher(OpticalFlow(), "homography").match(source, target)
+    match, _ = _at_one_scale(source, target)
     # The upper left of the target is turned out of the source.
     for name in ("flow", "log_variance", "logits", "confidence"):
         corner, expected = getattr(match, name)[:8, :8], getattr(direct, name)[:8, :8]
@@ -282,7 +296,7 @@ class Constant:
 
 
 @pytest.mark.parametrize(
-    ("mode", "runs"), [("homography", 1), ("multiscale", 7), ("wide-baseline", 13), ("plane", 13)]
+    ("mode", "runs"), [("multiscale", 7), ("wide-baseline", 12), ("plane", 12)]
 )
 @pytest.mark.parametrize(
     ("flow", "logits"),
@@ -299,25 +313,21 @@ def test_without_a_homography_the_direct_match_is_returned(flow, logits, mode, r
     np.testing.assert_array_equal(match.flow, backend.answer["flow"])
     np.testing.assert_array_equal(match.logits, backend.answer["logits"])
     # Wide baselines are sought at full size too as long as the network is sure of nothing.
-    assert len(backend.seen) == runs + 4 * (runs == 13 and logits[0] < 0)
+    assert len(backend.seen) == runs + 4 * (runs == 12 and logits[0] < 0)
 
 
+# A homography is sought at each fourth pixel: 69, 72, 200, 204 matches.
 @pytest.mark.parametrize(
-    ("mode", "rows", "columns", "runs"),
-    # A homography is sought at each fourth pixel: 200, 204, 69, 72 matches.
-    [
-        ("homography", 16, 200, 1),
-        ("homography", 16, 204, 2),
-        ("multiscale", 12, 92, 7),
-        ("multiscale", 12, 96, 8),
-    ],
+    ("rows", "columns", "runs", "found"),
+    [(12, 92, 7, False), (12, 96, 8, False), (16, 200, 8, False), (16, 204, 8, True)],
 )
-def test_more_than_200_matches_are_needed_or_70_of_a_scale(mode, rows, columns, runs):
+def test_more_than_200_matches_are_needed_or_70_of_a_scale(rows, columns, runs, found):
     logits = np.full((*_SIZE, 2), (-9, 0))
     logits[:rows, :columns] = (4, 0)
     backend = Constant(np.zeros((*_SIZE, 2)), logits)
-    Matcher(backend, mode).match(_texture(*_SIZE), _texture(*_SIZE))
+    Matcher(backend, "multiscale").match(_texture(*_SIZE), _texture(*_SIZE))
     assert len(backend.seen) == runs
+    assert (find_homography(backend.mixture, backend.answer) is not None) == found
 
 
 def test_variance_of_the_second_match_is_brought_to_the_sources_pixels():
@@ -361,19 +371,30 @@ def test_an_affine_map_is_found_among_wrong_matches():
     logits = np.full((*_SIZE, 2), (-9, 0))
     logits[:60, :80] = (4, 0)
     backend = Constant(flow, logits)
-    found = find_affine_map(backend, backend.answer, 200)
+    found = find_affine_map(backend.mixture, backend.answer, 200)
     np.testing.assert_allclose(
         map_points(found, _grid(_SIZE))[0], map_points(affine, _grid(_SIZE))[0], atol=0.1
     )
     # Of 15 by 20 matches more than 300 are none; and a mirror image is no view.
-    assert find_affine_map(backend, backend.answer, 300) is None
+    assert find_affine_map(backend.mixture, backend.answer, 300) is None
     mirrored = Constant(np.array([_SIZE[1] - 1, 0]) - _grid(_SIZE) * [2, 0], logits)
-    assert find_affine_map(mirrored, mirrored.answer, 200) is None
+    assert find_affine_map(mirrored.mixture, mirrored.answer, 200) is None
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(InputError, match=r"direct, homography.*Received: 'best'"):
+    with pytest.raises(InputError, match=r"direct, multiscale.*Received: 'best'"):
         Matcher(OpticalFlow(), "best")
+    assert tuple(MODES) == get_args(Mode)
+
+
+def test_a_former_mode_is_refused_with_what_to_take(capsys):
+    with pytest.raises(InputError, match="There is no mode homography any more"):
+        Matcher(OpticalFlow(), "homography")
+    with pytest.raises(InputError, match="Take wide-baseline"):
+        tfdense.load("pdcnet-lite", mode="homography")
+    with pytest.raises(SystemExit):
+        main(["match", "a.jpg", "b.jpg", "--mode", "homography"])
+    assert "Take wide-baseline" in capsys.readouterr().err
 
 
 @pytest.mark.reference

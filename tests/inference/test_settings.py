@@ -21,13 +21,17 @@ def test_a_setting_is_a_size_and_a_mode_filled_or_not(loaded):
     tfdense.load("run")
     tfdense.load("run", setting="turbo")
     tfdense.load("run", setting="precise")
+    tfdense.load("run", setting="plane")
     assert loaded == [
         ("run", 640, "direct", False, True, False),
         ("run", 320, "direct", False, False, False),
         ("run", 960, "wide-baseline", True, True, False),
+        ("run", 640, "plane", False, True, False),
     ]
-    sides = [setting.max_side for setting in SETTINGS.values()]
-    assert list(SETTINGS) == ["turbo", "fast", "base", "precise"] and sides == sorted(sides)
+    *by_effort, plane = SETTINGS
+    assert by_effort == ["turbo", "fast", "base", "precise"] and plane == "plane"
+    sides = [SETTINGS[name].max_side for name in by_effort]
+    assert sides == sorted(sides)
 
 
 def test_what_is_given_wins_over_the_setting(loaded):
@@ -42,7 +46,7 @@ def test_what_is_given_wins_over_the_setting(loaded):
 
 
 def test_unknown_setting_is_refused(loaded):
-    with pytest.raises(InputError, match=r"turbo, fast, base, precise\. Received: 'best'"):
+    with pytest.raises(InputError, match=r"turbo, fast, base, precise, plane\. Received: 'best'"):
         tfdense.load("run", setting="best")
 
 
@@ -65,3 +69,44 @@ def test_the_command_line_passes_all_on(monkeypatch, tmp_path):
         ("pdcnet-lite", 256, "direct", True, True, True),
         ("pdcnet-lite", 640, "direct", False, True, (2, 3)),
     ]
+
+
+def test_a_picture_is_sought_in_a_film_unless_the_setting_does_so_already(monkeypatch, tmp_path):
+    received = []
+
+    def load(*arguments):
+        received.append(arguments)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr(matcher, "load", load)
+    for name in ("a", "b", "picture"):
+        (tmp_path / f"{name}.ppm").write_bytes(b"P6 32 32 255\n" + bytes(32 * 32 * 3))
+    picture = tmp_path / "picture.ppm"
+    arguments = ["video", str(tmp_path), "-o", str(tmp_path / "out"), "--to"]
+    main([*arguments, "first"])
+    main([*arguments, str(picture)])
+    main([*arguments, str(picture), "--mode", "direct"])
+    main([*arguments, str(picture), "--setting", "plane"])
+    assert [(side, mode) for _, side, mode, *_ in received] == [
+        (480, "direct"),
+        (480, "wide-baseline"),
+        (480, "direct"),
+        (640, "plane"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"), [("match", 40), ("match-pairs", 40), ("video", 40), ("evaluate", None)]
+)
+def test_help_leads_with_the_setting_and_fits_a_screen(command, lines, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command, "-h"])
+    shown = capsys.readouterr().out.partition("data sets and the layouts")[0]
+    assert all(
+        shown.count(f"\n  {option}") == 1 for option in ("--setting ", "--fill, ", "--mode ")
+    )
+    assert shown.index("--setting NAME") < shown.index("in place of what the setting says:")
+    assert shown.index("in place of what the setting says:") < shown.index("--mode MODE")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert lines is None or len(shown.splitlines()) <= lines

@@ -21,8 +21,7 @@ from tfdense.evaluation.summary import summarize
 from tfdense.evaluation.tables import NETWORK, text_table, usage
 from tfdense.files import check_outputs, write_text
 from tfdense.images import find_images, write_image
-from tfdense.inference.modes import MODES
-from tfdense.inference.spans import read_tiles
+from tfdense.inference.settings import DEFAULT, add_finer_options, add_setting, chosen
 from tfdense.options import one_of, several
 from tfdense.startup import import_tensorflow
 
@@ -36,6 +35,7 @@ _PICTURES = ("worst_pairs.png", "sparsification.png", "reliability.png")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
+    parser.usage = "%(prog)s [option ...] --data DIR NAME"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     layouts = "\n".join(f"  {name}: {dataset.layout}" for name, dataset in DATASETS.items())
     parser.epilog = f"data sets and the layouts of their folders:\n{layouts}"
@@ -45,17 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         help="what `tfdense match` takes; without it, only the classical methods are measured",
     )
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        help="how the network is used, see `tfdense match` (direct)",
-    )
-    parser.add_argument(
-        "--fill",
-        action="store_true",
-        help="give uncertain pixels the flow of the certain ones around them",
-    )
-    parser.add_argument("--tiles", metavar="N", help="see `tfdense match` (none)")
+    add_setting(parser, None)
     parser.add_argument(
         "--methods",
         **several(one_of(BASELINES)),
@@ -76,9 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-side",
         type=int,
         metavar="N",
-        help="shrink images, and ground truth along, to a longer side of N px; the network sees "
-        "640 px at most without it",
+        help="shrink images, and ground truth along, to a longer side of N px; without it the "
+        "network sees them as the setting says",
     )
+    add_finer_options(parser, without=["--max-side"])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,15 +82,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"Expected --max-side to be at least {_SMALLEST_SIDE}. Received: {arguments.max_side}"
         )
-    if arguments.model is None and (arguments.mode or arguments.fill or arguments.tiles):
+    given = arguments.setting, arguments.mode, arguments.fill, arguments.tiles
+    if arguments.model is None and any(value is not None for value in given):
         raise InputError(
-            "Expected --model NETWORK beside --mode, --fill and --tiles, which say how a network "
-            "is used. "
+            "Expected --model NETWORK beside --setting, --mode, --fill and --tiles, which say how "
+            "a network is used. "
             "Received: none, so that only the classical methods would be measured."
         )
-    arguments.mode = arguments.mode or "direct"
+    use = chosen(arguments)
+    arguments.mode, arguments.fill, arguments.tiles = use.mode, use.fill, use.tiles
     methods = choose(arguments.methods or USUAL)
-    arguments.tiles = read_tiles(arguments.tiles) or False
     pairs = find_pairs(arguments.dataset, arguments.data)
     folder = arguments.output
     pictures = _PICTURES if arguments.model is not None else ()
@@ -120,8 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_side is not None:
         title += f", longer side at most {arguments.max_side} px"
     if arguments.model is not None:
-        use = usage(arguments.mode, arguments.fill, arguments.tiles)
-        title += f", network: {arguments.model} ({use})"
+        title += f", network: {arguments.model} ({usage(vars(arguments))})"
     _write_numbers(folder, arguments, count, measurements, summary, reasons)
     names = [*_NUMBERS]
     if arguments.model is not None:
@@ -199,7 +190,9 @@ def _network(arguments: argparse.Namespace, folder: Path):
     import_tensorflow()
     from tfdense.evaluation.raw_results import RecordedNetwork, identify
 
-    use = {name: getattr(arguments, name) for name in ("max_side", "mode", "fill", "tiles")}
+    names = ("max_side", "mode", "setting", "fill", "tiles")
+    use = {name: getattr(arguments, name) for name in names}
+    use["setting"] = use["setting"] or DEFAULT
     key = identify(arguments.model, **use)
     return RecordedNetwork(lambda: tfdense.load(arguments.model, **use), folder / "raw" / key)
 
@@ -227,6 +220,7 @@ def _write_numbers(
         "dataset": arguments.dataset,
         "data": str(arguments.data),
         "model": arguments.model,
+        "setting": arguments.setting,
         "mode": arguments.mode,
         "fill": arguments.fill,
         "tiles": arguments.tiles,

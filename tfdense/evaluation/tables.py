@@ -1,9 +1,8 @@
 """Results as tables: of one data set for the terminal, of several in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfdense.errors import InputError
-from tfdense.inference.spans import Tiles
 
 NETWORK = "network"
 """What the network is called among the methods."""
@@ -114,8 +113,7 @@ def markdown_tables(results: Sequence[dict]) -> str:
     networks: dict[str, None] = {}
     for result in results:
         _require_same_origin(origins.setdefault(result["dataset"], result), result)
-        use = usage(result["mode"], result.get("fill", False), result.get("tiles", False))
-        network = f"{result['model']} ({use})"
+        network = f"{result['model']} ({usage(result)})"
         for name, figures in result["methods"].items():
             if name == NETWORK:
                 networks[name := network] = None
@@ -126,10 +124,12 @@ def markdown_tables(results: Sequence[dict]) -> str:
     return "\n\n".join(table for table in tables if table)
 
 
-def usage(mode: str, fill: bool, tiles: Tiles = False) -> str:
-    """Says how a network was used."""
-    parts = [mode, "filled" if fill else "", "in tiles" if tiles else ""]
-    return ", ".join(part for part in parts if part)
+def usage(result: Mapping) -> str:
+    """Says how the network of a result was used; what older ones do not name was not."""
+    words = {"fill": "filled", "tiles": "in tiles"}
+    parts = [f"setting {result['setting']}"] if result.get("setting") else []
+    parts += [result["mode"], *(word for name, word in words.items() if result.get(name))]
+    return ", ".join(parts)
 
 
 def _require_same_origin(first: dict, second: dict) -> None:

@@ -15,9 +15,7 @@ from tfdense.images import Photo
 from tfdense.inference import saving
 from tfdense.inference.checks import check_radius, photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
-from tfdense.inference.modes import MODES
-from tfdense.inference.settings import SETTINGS, resolve
-from tfdense.inference.spans import read_tiles
+from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.options import one_of, several
 from tfdense.startup import import_tensorflow, quiet
@@ -30,65 +28,13 @@ _TOKEN = "TFDENSE_TOKEN"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
-    parser.add_argument(
-        "source", help="image in which the matches are searched; - is standard input"
-    )
+    parser.usage = "%(prog)s [option ...] source target"
+    parser.add_argument("source", help="image in which matches are searched; - is standard input")
     parser.add_argument("target", help="image for each pixel of which a match is searched")
     parser.add_argument(
         "-o", "--output", default="match", metavar="DIR", help="folder to write to (%(default)s)"
     )
-    for role in _ROLES:
-        parser.add_argument(
-            f"--{role}-mask", metavar="FILE", help=f"image that is white where the {role} counts"
-        )
-    parser.add_argument(
-        "--model",
-        default="pdcnet-lite",
-        help="a preset, the folder of a run, a .weights.h5, a .keras file, an exported "
-        "SavedModel or a .tflite (%(default)s)",
-    )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        help="of a tfdense serve that runs the network in the place of --model: "
-        f"http://HOST:PORT or https://; the variable {_TOKEN} holds the token that it may want",
-    )
-    parser.add_argument(
-        "--max-side",
-        type=int,
-        metavar="N",
-        help="longer side of what the network sees, in px (the setting's); a .tflite has its own",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        help="homography matches again after the homography found, for large changes of view; "
-        "multiscale seeks it at several scales, wide-baseline also turned, plane follows it "
-        "everywhere (the setting's)",
-    )
-    parser.add_argument(
-        "--fill",
-        action=argparse.BooleanOptionalAction,
-        help="give uncertain pixels the flow of the certain ones around them (the setting's)",
-    )
-    parser.add_argument(
-        "--tiles",
-        metavar="N",
-        help="match a target that is larger than what the network sees again in tiles: auto takes "
-        "as many as show the target's own pixels, 2x3 two rows of three, none looks at the whole "
-        "only (the setting's)",
-    )
-    summary = "; ".join(
-        f"{name}: {use.max_side} px, {use.mode}{', filled' if use.fill else ''}"
-        f"{'' if use.refine else ', without the level at full resolution'}"
-        for name, use in SETTINGS.items()
-    )
-    parser.add_argument(
-        "--setting",
-        choices=SETTINGS,
-        default="base",
-        help=f"all four in one: {summary} (%(default)s)",
-    )
+    add_setting(parser)
     parser.add_argument(
         "--radius",
         type=float,
@@ -97,26 +43,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "least 1)",
     )
     parser.add_argument(
-        "--both-ways",
-        action="store_true",
-        help="also match back, and count as matched only what returns to within "
-        f"{_CYCLE_RADII} R px (takes twice as long)",
-    )
-    summary = "; ".join(f"{name}: {form.content}" for name, form in FORMATS.items())
-    parser.add_argument(
-        "--format",
-        **several(one_of(FORMATS)),
-        default=[],
-        metavar="FORM,...",
-        help=f"also write the match as any of {summary}",
-    )
-    parser.add_argument(
         "--threshold",
         type=float,
         default=DEFAULT_THRESHOLD,
         metavar="T",
         help="least confidence of what counts as matched (%(default)s)",
     )
+    parser.add_argument(
+        "--both-ways",
+        action="store_true",
+        help="also match back, and count as matched only what returns to within "
+        f"{_CYCLE_RADII} R px",
+    )
+    for role in _ROLES:
+        parser.add_argument(
+            f"--{role}-mask", metavar="FILE", help=f"image that is white where the {role} counts"
+        )
+    parser.add_argument(
+        "--format",
+        **several(one_of(FORMATS)),
+        default=[],
+        metavar="FORM,...",
+        help=f"also write any of {', '.join(FORMATS)}",
+    )
+    parser.add_argument(
+        "--model",
+        default="pdcnet-lite",
+        help="preset, folder of a run, .weights.h5, .keras, SavedModel or .tflite (%(default)s)",
+    )
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help=f"of a tfdense serve that runs the network in place of --model; {_TOKEN} holds its "
+        "token",
+    )
+    add_finer_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     check_radius(arguments.radius)
-    tiles = read_tiles(arguments.tiles)
+    use = chosen(arguments)
     # Whatever fails should fail before TensorFlow is loaded and the network runs.
     source, target = _read_images(arguments)
     outputs = [Path(arguments.output, name) for name in [*saving.FILES, *files(arguments.format)]]
@@ -136,7 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tfdense.inference import matcher as matchers
 
-    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill, tiles)
     matcher = (
         _connect(arguments.server, use)
         if arguments.server

@@ -1,25 +1,19 @@
-"""Flow for the pixels that the network is uncertain of: that of the certain ones around them.
+"""The step *complete* of any scene: uncertain pixels get the flow of the certain ones around them.
 
 Most of the error is made where nothing can be matched - out of the source, behind something, in
 uniform areas - and there the network says so.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import spsolve
 
+from tfdense.inference.answers import HasConfidence
+from tfdense.inference.looks import Outputs, confidence_within
 from tfdense.inference.plane import Support, follow_homography, main_support
-from tfdense.inference.refinement import Outputs, confidence_within
 from tfdense.inference.resizing import resize_image
 from tfdense.pixels import pixel_positions
-
-if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
-    from tfdense.inference.backends import Backend
 
 # Less certain pixels get a new flow.
 _CERTAIN = 0.8
@@ -39,22 +33,22 @@ _STRIDE = 4
 _COLOUR_DISTANCE, _LEAST_BOND = 10.0, 1e-3
 
 
-def fill_uncertain(backend: Backend, outputs: Outputs, target: np.ndarray) -> Outputs:
+def fill_uncertain(mixture: HasConfidence, outputs: Outputs, target: np.ndarray) -> Outputs:
     """Gives uncertain pixels the flow of the certain ones around them.
 
     Those that get the flow of a homography get the probability that they follow it. Elsewhere the
     distribution stays that of the network, which is right there about as often as it says.
 
     Args:
-        backend: whose answer the outputs are.
+        mixture: what the outputs' log-variances and logits are parameters of.
         outputs: what `Backend.run` answers.
         target: uint8 [height, width, 3], of any size.
 
     Returns:
         The outputs with another flow where P_5 is not near 1.
     """
-    confidence = confidence_within(backend, outputs)
-    support = main_support(backend, outputs, confidence)
+    confidence = confidence_within(mixture, outputs)
+    support = main_support(mixture, outputs, confidence)
     filled = {**outputs, "flow": filled_flow(outputs["flow"], confidence, support, target)}
     if support is not None:
         follows = _follows(support, confidence)[..., None]

@@ -14,8 +14,8 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.images import Photo
 from tfdense.inference.checks import photo_to_match
+from tfdense.inference.looks import Outputs
 from tfdense.inference.match import Match
-from tfdense.inference.refinement import Outputs
 from tfdense.inference.resizing import resize_image
 from tfdense.inference.reusing import RecentlyUsed
 from tfdense.progress import Progress

@@ -13,7 +13,6 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.images import Photo
 from tfdense.inference import many, streaming, tracking
-from tfdense.inference.answering import answer, seen
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
@@ -23,7 +22,8 @@ from tfdense.inference.backends import (
 )
 from tfdense.inference.checks import check_radius, key_points, photo_to_match
 from tfdense.inference.match import Match
-from tfdense.inference.modes import MODES, Mode
+from tfdense.inference.modes import MODES, Mode, check_mode
+from tfdense.inference.pipeline import answer, pair_of, run
 from tfdense.inference.reusing import reusing
 from tfdense.inference.spans import Tiles, checked
 from tfdense.mixture import Mixture
@@ -74,9 +74,7 @@ class Matcher:
 
     Args:
         backend: runs the network.
-        mode: how it is used, see `tfdense.inference.modes`: "direct" runs it once; "homography"
-            is for large changes of view, "multiscale" also for large changes of size,
-            "wide-baseline" for any turn, too, and "plane" for nothing but a plane.
+        mode: how it is used, see `tfdense.inference.modes`.
         fill: whether uncertain pixels get the flow of the certain ones around them, see
             `tfdense.inference.filling`.
         origin: the arguments of `load`, if that made it.
@@ -94,11 +92,8 @@ class Matcher:
         origin: tuple | None = None,
         tiles: Tiles = None,
     ):
-        if mode not in MODES:
-            raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {mode!r}")
         self._backend = backend
-        self._mode = mode
-        self._run = MODES[mode]
+        self._mode = check_mode(mode)
         self._fill = fill
         self._origin = origin
         self._tiles = self._checked(tiles)
@@ -276,9 +271,7 @@ class Matcher:
 
     def network(self, radius: float | None = None) -> streaming.Network:
         """Returns how a film is matched, for what `stream` and `track` are made of."""
-        return streaming.Network(
-            reusing(self._backend), self._run, self._mode == "plane", self._fill, radius
-        )
+        return streaming.Network(reusing(self._backend), MODES[self._mode], self._fill, radius)
 
     def _reusing(self) -> "Matcher":
         """Returns the same, which computes the features of an image that recurs once."""
@@ -295,8 +288,5 @@ class Matcher:
         return tiles
 
     def _match(self, source: Photo, target: Photo, radius: float | None, tiles: Tiles) -> Match:
-        height, width = target.pixels.shape[:2]
-        size = self._backend.working_size(height, width)
-        backend, *images = seen(self._backend, source, target)
-        outputs = self._run(backend, *images, size)
+        outputs = run(MODES[self._mode], pair_of(self._backend, source, target))
         return answer(self._backend, outputs, source, target, radius, self._fill, tiles)

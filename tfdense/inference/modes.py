@@ -1,120 +1,115 @@
-"""The ways to match two images with a network that was made for moderate changes.
+"""What each mode does in the steps of `tfdense.inference.pipeline`, as data.
 
-- *direct*: the network runs once.
-- *homography*: a first run gives the homography of most of the image. The source is warped by it,
-  the network runs again on what is left of the change, and both are joined.
-- *multiscale*: as homography, but the first run is repeated with the source or the target shrunk by
-  several ratios, and the homography that most agree with is taken: one image may show what the
-  other does from a much larger distance.
-- *wide-baseline*: as homography, but twelve runs at a small size come first, with the source turned
-  by quarter turns and either image shrunk; see `tfdense.inference.wide_baseline`.
-- *plane*: as wide-baseline, but the flow is that of the homography everywhere: for pictures of a
-  plane, such as documents and maps, and from a camera that only turned.
-
-The numbers of homography and multiscale are those of PDC-Net's authors.
+- *direct*: matches once.
+- *multiscale*: what PDC-Net's authors publish most figures of. Matches the source warped by
+  the homography that most agree with as either image is shrunk by several ratios.
+- *wide-baseline*: seeks it at any turn, too, twelve times at a small size, and four times at the
+  working size if that does not help; refines it as long as the network gets more confident.
+- *plane*: the same, and follows it everywhere: for pictures of a plane, such as documents and maps,
+  and from a camera that only turned.
 """
 
-from __future__ import annotations
+import itertools
+import math
+from typing import Literal, NamedTuple
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from tfdense.errors import InputError
 
-import cv2
-import numpy as np
+Mode = Literal["direct", "multiscale", "wide-baseline", "plane"]
+_FORMER = {"homography": "wide-baseline, or multiscale to compare with its authors' figures"}
 
-from tfdense.inference.plane import match_plane
-from tfdense.inference.refinement import (
-    Outputs,
-    find_homography,
-    match_direct,
-    match_warped,
-    without_refinement,
-)
-from tfdense.inference.resizing import resize_image
-from tfdense.inference.wide_baseline import match_wide_baseline
 
-if TYPE_CHECKING:  # The command line takes the modes' names from here before it loads TensorFlow.
-    from tfdense.inference.backends import Backend
+class View(NamedTuple):
+    """How two images are shown to the network: the source turned, either of them shrunk.
 
-Mode = Literal["direct", "homography", "multiscale", "wide-baseline", "plane"]
+    Attributes:
+        turns: quarter turns of the source.
+        source_scale, target_scale: at most 1.
+    """
 
-_LEAST_MATCHES, _LEAST_MATCHES_OF_A_SCALE = 200, 70
-# By these the target is shrunk (less than 1), or the source (by the reciprocal of more than 1).
+    turns: int = 0
+    source_scale: float = 1.0
+    target_scale: float = 1.0
+
+
+PLAIN = View()
+
+
+class Search(NamedTuple):
+    """A search for a first homography: that of the best of several views.
+
+    Attributes:
+        views: to try.
+        frame: where in a black frame a shrunk image stands.
+        side: of the frame's longer side, in px; None takes the working size.
+        enough: mean confidence from which on there is no need of this search.
+        distance: the largest of a match that agrees with the homography, in px.
+        least_score: what the best view must exceed. The score is the share of the target's pixels
+            whose matches agree.
+        weighted: whether the score is that, times the mean confidence.
+    """
+
+    views: tuple[View, ...]
+    frame: Literal["middle", "corner"] = "middle"
+    side: int | None = None
+    enough: float = math.inf
+    distance: float = 2.0
+    least_score: float = 0.0
+    weighted: bool = True
+
+
+class Plan(NamedTuple):
+    """What a mode does.
+
+    Attributes:
+        searches: one after the other propose a homography; without any the network runs once.
+        refinements: how often at most the best homography is refined; without any the proposed
+            one is taken unseen.
+        plane: whether all pixels get the flow of the homography that most matches follow.
+    """
+
+    searches: tuple[Search, ...] = ()
+    refinements: int = 0
+    plane: bool = False
+
+
+# The authors' numbers. By a ratio the target is shrunk, or the source by the reciprocal of one
+# larger than 1.
 _RATIOS = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
-# Matches that agree with the best homography, to a pixel of the target.
-_LEAST_SCORE = 0.002
+_SCALES = Search(
+    tuple(View(0, min(1.0, 1 / ratio), min(1.0, ratio)) for ratio in _RATIOS),
+    "corner",
+    distance=1.0,
+    least_score=0.002,
+    weighted=False,
+)
+_TURNS = Search(
+    tuple(
+        View(turns, *scales)
+        for turns, scales in itertools.product(range(4), ((1, 1), (1 / 3, 1), (1, 1 / 3)))
+    ),
+    side=416,
+)
+_CLOSER = Search(
+    (View(0, 0.6, 1), View(0, 1, 0.6), View(0, 1 / 4, 1), View(0, 1, 1 / 4)), enough=0.2
+)
 
-
-def match_by_homography(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> Outputs:
-    """Runs the network, and again on the source warped by the homography found.
-
-    Args:
-        backend, source, target, size: see `match_direct`.
-
-    Returns:
-        What `Backend.run` does; that of a single run if no homography is found.
-    """
-    seeker = without_refinement(backend)
-    first = match_direct(seeker, source, target, size)
-    homography = find_homography(seeker, first, _LEAST_MATCHES)
-    if seeker is not backend:
-        first = match_direct(backend, source, target, size)
-    if homography is None:
-        return first
-    return match_warped(backend, source, target, homography[0], first)
-
-
-def match_at_scales(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> Outputs:
-    """Runs the network at several scales, and again on the source warped by the best homography.
-
-    Args:
-        backend, source, target, size: see `match_direct`.
-
-    Returns:
-        What `Backend.run` does; that of a single run if no homography is found.
-    """
-    seeker = without_refinement(backend)
-    small_source, small_target = resize_image(source, size), resize_image(target, size)
-    best, best_score = None, _LEAST_SCORE
-    for ratio in _RATIOS:
-        shrunk_source, of_source = _shrink(small_source, min(1.0, 1 / ratio))
-        shrunk_target, of_target = _shrink(small_target, min(1.0, ratio))
-        outputs = seeker.run(shrunk_source, shrunk_target)
-        if ratio == 1:
-            first = outputs
-        found = find_homography(backend, outputs, _LEAST_MATCHES_OF_A_SCALE)
-        if found is None:
-            continue
-        homography, inliers = found
-        score = inliers / (size[0] * size[1] * np.linalg.det(of_target))
-        if score > best_score:
-            best, best_score = np.linalg.inv(of_target) @ homography @ of_source, score
-    if seeker is not backend:
-        first = match_direct(backend, source, target, size)
-    if best is None:
-        return first
-    return match_warped(backend, source, target, best / best[2, 2], first)
-
-
-MODES: dict[str, Callable[..., Outputs]] = {
-    "direct": match_direct,
-    "homography": match_by_homography,
-    "multiscale": match_at_scales,
-    "wide-baseline": match_wide_baseline,
-    "plane": match_plane,
+MODES = {
+    "direct": Plan(),
+    "multiscale": Plan((_SCALES,)),
+    "wide-baseline": Plan((_TURNS, _CLOSER), refinements=3),
+    "plane": Plan((_TURNS, _CLOSER), refinements=3, plane=True),
 }
 
 
-def _shrink(image: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Shrinks an image towards its upper left corner; what it leaves is black.
+def check_mode(name: str) -> Mode:
+    """Returns the name of a mode.
 
-    Returns:
-        The image, of its former size, and the matrix from its former pixels to the new ones.
+    Raises:
+        InputError: if there is none, or no longer.
     """
-    height, width = image.shape[:2]
-    scaling = np.diag([int(ratio * width) / width, int(ratio * height) / height, 1.0])
-    return cv2.warpPerspective(image, scaling, (width, height)), scaling
+    if name in _FORMER:
+        raise InputError(f"There is no mode {name} any more. Take {_FORMER[name]}.")
+    if name not in MODES:
+        raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {name!r}")
+    return name

@@ -1,22 +1,18 @@
-"""Mode "plane": the flow of the homography that most matches follow."""
+"""The step *complete* of a plane: all pixels follow the homography that most matches do."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from tfdense.inference.refinement import Outputs, confidence_within, find_homography
+from tfdense.inference.answers import HasConfidence
+from tfdense.inference.fitting import find_homography
+from tfdense.inference.looks import Outputs, confidence_within
 from tfdense.inference.two_view import map_points
-from tfdense.inference.wide_baseline import match_wide_baseline
 from tfdense.pixels import pixel_positions
 
-if TYPE_CHECKING:  # The command line takes the modes' names before it loads TensorFlow.
-    from tfdense.inference.backends import Backend
-
-# A match this far from the homography, in x and in y, agrees with it, in px; so many must.
-_AGREEMENT, _LEAST_MATCHES = 2.0, 200
+# A match this far from the homography, in x and in y, agrees with it, in px.
+_AGREEMENT = 2.0
 # Standard deviation of the surroundings that are asked, as share of the longer side.
 _SURROUNDINGS = 1 / 16
 # What the whole image says counts as so much confidence in the surroundings, and so much confidence
@@ -53,34 +49,33 @@ class Support(NamedTuple):
     variance: np.ndarray
 
 
-def match_plane(
-    backend: Backend, source: np.ndarray, target: np.ndarray, size: tuple[int, int]
-) -> Outputs:
-    """Does as `match_wide_baseline`, and follows the homography everywhere.
+def follow_plane(mixture: HasConfidence, outputs: Outputs) -> Outputs:
+    """Gives all pixels the flow of the homography that most confident matches follow.
 
     Args:
-        backend, source, target, size: see `match_direct`.
+        mixture: what the outputs' log-variances and logits are parameters of.
+        outputs: what `Backend.run` answers.
 
     Returns:
-        What `Backend.run` does; that of a single run if no homography is found.
+        The outputs, changed if there is such a homography.
     """
-    outputs = match_wide_baseline(backend, source, target, size)
-    support = main_support(backend, outputs, confidence_within(backend, outputs))
+    support = main_support(mixture, outputs, confidence_within(mixture, outputs))
     return outputs if support is None else follow_homography(outputs, support)
 
 
-def main_support(backend: Backend, outputs: Outputs, confidence: np.ndarray) -> Support | None:
+def main_support(
+    mixture: HasConfidence, outputs: Outputs, confidence: np.ndarray
+) -> Support | None:
     """Compares a match with the homography that most confident ones follow, if there is one.
 
     Args:
-        backend: whose answer the outputs are.
-        outputs: what `Backend.run` answers.
+        mixture, outputs: see `follow_plane`.
         confidence: that its flow is right, of `confidence_within`, [height, width].
     """
-    found = find_homography(backend, outputs, _LEAST_MATCHES, _AGREEMENT)
+    found = find_homography(mixture, outputs, distance=_AGREEMENT)
     if found is None:
         return None
-    agreement = confidence_within(backend, outputs, _AGREEMENT)
+    agreement = confidence_within(mixture, outputs, _AGREEMENT)
     return homography_support(outputs["flow"], confidence, agreement, found[0])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense.inference.backends import Backend, KerasBackend
-from tfdense.inference.refinement import Outputs
+from tfdense.inference.looks import Outputs
 
 # Of a network's features, some 8 MiB for an image of 640x480 px.
 _MOST_BYTES = 2**29

@@ -1,10 +1,13 @@
-"""Named choices between speed and accuracy: how much the network sees, and how often it runs."""
+"""Named choices between speed and accuracy: how much the network sees, and how it is used."""
 
+import argparse
+from collections.abc import Collection
 from typing import NamedTuple
 
 from tfdense.errors import InputError
-from tfdense.inference.modes import Mode
-from tfdense.inference.spans import Tiles, checked
+from tfdense.inference.modes import MODES, Mode, check_mode
+from tfdense.inference.spans import Tiles, checked, read_tiles
+from tfdense.options import one
 
 
 class Setting(NamedTuple):
@@ -30,23 +33,73 @@ SETTINGS = {
     "fast": Setting(480, "direct"),
     "base": Setting(640, "direct"),
     "precise": Setting(960, "wide-baseline", fill=True),
+    "plane": Setting(640, "plane"),
+}
+DEFAULT = "base"
+
+_FINER_OPTIONS = {
+    "--max-side": {
+        "type": int,
+        "metavar": "N",
+        "help": "longer side of what the network sees, in px",
+    },
+    "--fill": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "give uncertain pixels the flow of the certain ones around them",
+    },
+    "--tiles": {
+        "metavar": "N",
+        "help": "match large targets in tiles, too: auto, 2x3 (two rows of three) or none",
+    },
+    "--mode": {"type": one(check_mode), "help": " or".join(", ".join(MODES).rsplit(",", 1))},
 }
 
 
 def resolve(
     name: str,
-    max_side: int | None,
-    mode: Mode | None,
-    fill: bool | None,
+    max_side: int | None = None,
+    mode: Mode | None = None,
+    fill: bool | None = None,
     tiles: Tiles = None,
 ) -> Setting:
     """Returns a setting by name, with what is given in place of its own values.
 
     Raises:
-        InputError: if there is no such setting, or there are no such tiles.
+        InputError: if there is no such setting or mode, or there are no such tiles.
     """
     if name not in SETTINGS:
         raise InputError(f"Expected a setting of {', '.join(SETTINGS)}. Received: {name!r}")
-    given = {"max_side": max_side, "mode": mode, "fill": fill}
+    given = {"max_side": max_side, "mode": None if mode is None else check_mode(mode), "fill": fill}
     given["tiles"] = None if tiles is None else checked(tiles)
     return SETTINGS[name]._replace(**{k: value for k, value in given.items() if value is not None})
+
+
+def add_setting(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:
+    """Adds the option that chooses a setting to those of a command."""
+    parser.add_argument(
+        "--setting",
+        choices=SETTINGS,
+        default=default,
+        metavar="NAME",
+        help="turbo, fast or base, from fast to exact; precise, for large changes of view; plane, "
+        f"for documents, maps and panoramas ({default or DEFAULT})",
+    )
+
+
+def add_finer_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Adds the options that stand in place of a setting's values, but some, as a group."""
+    group = parser.add_argument_group("in place of what the setting says")
+    for name, option in _FINER_OPTIONS.items():
+        if name not in without:
+            group.add_argument(name, **option)
+
+
+def chosen(arguments: argparse.Namespace) -> Setting:
+    """Returns what the options say, those that a command has.
+
+    Raises:
+        InputError: see `resolve`.
+    """
+    tiles = read_tiles(getattr(arguments, "tiles", None))
+    name = arguments.setting or DEFAULT
+    return resolve(name, arguments.max_side, arguments.mode, arguments.fill, tiles)

@@ -5,7 +5,7 @@ flow says where each pixel of the target went, and its warp is the frame as the 
 it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -13,18 +13,14 @@ import numpy as np
 
 from tfdense.images import Photo
 from tfdense.inference import tracking
-from tfdense.inference.answering import answer, seen
 from tfdense.inference.backends import Backend
 from tfdense.inference.checks import photo_to_match
+from tfdense.inference.fitting import find_homography
+from tfdense.inference.looks import Look, Outputs, Pair, confidence_within, to_size
 from tfdense.inference.match import Match
-from tfdense.inference.plane import follow_homography, main_support
-from tfdense.inference.refinement import (
-    Outputs,
-    confidence_within,
-    find_homography,
-    match_warped,
-    to_size,
-)
+from tfdense.inference.modes import Plan
+from tfdense.inference.pipeline import answer, pair_of, run
+from tfdense.inference.plane import follow_plane
 from tfdense.inference.two_view import map_points
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.pixels import pixel_positions
@@ -35,7 +31,6 @@ _WORDS = get_args(Reference)
 # Mean probability over the target that the flow is right to five pixels of what the network sees.
 # Below, the frame shows something else.
 _LEAST_SHARE = 0.1
-_LEAST_MATCHES = 200
 
 
 class Network(NamedTuple):
@@ -43,15 +38,13 @@ class Network(NamedTuple):
 
     Attributes:
         backend: runs the network; one that remembers features saves those of each target.
-        run: the mode, see `tfdense.inference.modes`.
-        plane: whether the mode follows a homography everywhere.
+        plan: what the mode does.
         fill: whether uncertain pixels get another flow.
         radius: of the confidence, in px; None as for `Matcher.match`.
     """
 
     backend: Backend
-    run: Callable[..., Outputs]
-    plane: bool
+    plan: Plan
     fill: bool
     radius: float | None
 
@@ -131,7 +124,7 @@ def stream(
             streamed, target = streamed._replace(cut=streamed.lost), photo
         else:
             homography = streamed.homography
-            if streamed.lost and not fixed and _is_lost(network, photo, former):
+            if streamed.lost and not fixed and _differ(network, photo, former):
                 # What was the reference will not come back; the new shot has one of its own.
                 streamed, target, homography = streamed._replace(cut=True), photo, None
         former = photo
@@ -186,30 +179,26 @@ def match_frame(
     Returns:
         The match, as that of frame 0.
     """
-    backend, *images = seen(network.backend, source, target)
-    size = backend.working_size(*target.pixels.shape[:2])
-    outputs = None
-    if homography is not None:
-        of_source, of_target = to_size(source.pixels, size), to_size(target.pixels, size)
+    pair = pair_of(network.backend, source, target)
+    mixture, size = pair.backend.mixture, pair.size
+    of_source, of_target = to_size(source.pixels, size), to_size(target.pixels, size)
+    warm = homography is not None
+    if warm:
         start = of_target @ homography @ np.linalg.inv(of_source)
-        outputs = match_warped(backend, *images, start, _follow(start, size))
-        if network.plane:
-            support = main_support(backend, outputs, confidence_within(backend, outputs))
-            outputs = outputs if support is None else follow_homography(outputs, support)
-        if _share(backend, outputs) < _LEAST_SHARE:
-            outputs = None
-    warm = outputs is not None
-    if outputs is None:
-        outputs = network.run(backend, *images, size)
-    share = _share(backend, outputs)
-    found = find_homography(backend, outputs, _LEAST_MATCHES)
+        outputs = Look(pair, start, _follow(start, size)).outputs
+        if network.plan.plane:
+            outputs = follow_plane(mixture, outputs)
+        share = float(confidence_within(mixture, outputs).mean())
+        warm = share >= _LEAST_SHARE
+    if not warm:
+        outputs, share = _match(network, pair)
+    found = find_homography(mixture, outputs)
     if warm and found is not None:
         # What the start led out of the frame follows the frame's own homography: a better guess.
         unknown = outputs["log_variance"][..., :1] == UNKNOWN_LOG_VARIANCE
         guess = _follow(found[0], size)["flow"]
         outputs = {**outputs, "flow": np.where(unknown, guess, outputs["flow"])}
     if found is not None:
-        of_source, of_target = to_size(source.pixels, size), to_size(target.pixels, size)
         homography = np.linalg.inv(of_target) @ found[0] @ of_source
         homography /= homography[2, 2]
     lost = share < _LEAST_SHARE
@@ -224,14 +213,14 @@ def match_frame(
     )
 
 
-def _is_lost(network: Network, source: Photo, target: Photo) -> bool:
-    backend, *images = seen(network.backend, source, target)
-    size = backend.working_size(*target.pixels.shape[:2])
-    return _share(backend, network.run(backend, *images, size)) < _LEAST_SHARE
+def _differ(network: Network, source: Photo, target: Photo) -> bool:
+    return _match(network, pair_of(network.backend, source, target))[1] < _LEAST_SHARE
 
 
-def _share(backend: Backend, outputs: Outputs) -> float:
-    return float(confidence_within(backend, outputs).mean())
+def _match(network: Network, pair: Pair) -> tuple[Outputs, float]:
+    """Returns the outputs, and the mean probability that they are right to five pixels."""
+    outputs = run(network.plan, pair)
+    return outputs, float(confidence_within(pair.backend.mixture, outputs).mean())
 
 
 def _follow(homography: np.ndarray, size: tuple[int, int]) -> Outputs:

@@ -9,9 +9,7 @@ from tfdense.errors import InputError
 from tfdense.files import check_folder
 from tfdense.inference.checks import check_radius
 from tfdense.inference.match import DEFAULT_THRESHOLD
-from tfdense.inference.modes import MODES
-from tfdense.inference.settings import SETTINGS, resolve
-from tfdense.inference.spans import read_tiles
+from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
@@ -24,6 +22,7 @@ _MOST_NAMED = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
+    parser.usage = "%(prog)s [option ...] -o DIR LIST|FOLDER"
     parser.add_argument(
         "pairs",
         type=Path,
@@ -46,12 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to"
     )
+    add_setting(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="dense",
+        metavar="FORM",
         help="dense: flow and confidence of each pixel; matches: the best single matches; folder: "
-        "what `tfdense match` writes, pictures included; others: those of `tfdense match`, of "
+        "what `tfdense match` writes, pictures included; or a form of `tfdense match`, of "
         "which colmap and hloc gather all pairs in the same files (%(default)s)",
     )
     parser.add_argument(
@@ -71,13 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="pdcnet-lite", help="what `tfdense match` takes (%(default)s)"
     )
-    parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
-    parser.add_argument("--mode", choices=MODES, help="see `tfdense match`")
-    parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
-    parser.add_argument("--tiles", metavar="N", help="see `tfdense match`")
-    parser.add_argument(
-        "--setting", choices=SETTINGS, default="base", help="see `tfdense match` (%(default)s)"
-    )
     parser.add_argument("--radius", type=float, metavar="R", help="see `tfdense match`")
     parser.add_argument(
         "--workers",
@@ -94,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs of one size that the network matches at once; more than 1 is for GPUs "
         "(%(default)s)",
     )
+    add_finer_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _check(arguments)
     check_network(arguments.model, arguments.max_side)
-    tiles = read_tiles(arguments.tiles)
+    use = chosen(arguments)
     folder, is_folder = arguments.output, arguments.pairs.is_dir()
     images = arguments.pairs if is_folder else arguments.images or arguments.pairs.parent
     names = names_in(images) if is_folder else []
@@ -116,7 +111,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.inference import matcher as matchers
     from tfdense.pairs import working
 
-    use = resolve(arguments.setting, arguments.max_side, arguments.mode, arguments.fill, tiles)
     loading, matcher = (arguments.model, *use), None
     if arguments.retrieve is not None:
         matcher = matchers.load(*loading)

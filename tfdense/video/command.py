@@ -11,8 +11,7 @@ from tfdense.files import check_folder
 from tfdense.images import load_image
 from tfdense.inference.checks import check_radius
 from tfdense.inference.match import DEFAULT_THRESHOLD
-from tfdense.inference.modes import MODES
-from tfdense.inference.settings import SETTINGS, resolve
+from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.startup import import_tensorflow
 from tfdense.text_files import read_lines
@@ -21,6 +20,7 @@ from tfdense.video.reading import open_film
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
+    parser.usage = "%(prog)s [option ...] -o DIR FILE|CAMERA"
     parser.add_argument(
         "film",
         metavar="FILE|CAMERA",
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to"
     )
+    add_setting(parser, "fast")
     parser.add_argument(
         "--to",
         default="previous",
@@ -64,18 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="pdcnet-lite", help="what `tfdense match` takes (%(default)s)"
     )
-    parser.add_argument("--max-side", type=int, metavar="N", help="see `tfdense match`")
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        help="see `tfdense match`; with --to, of frames that do not start from the one before (the "
-        "setting's, for an image wide-baseline)",
-    )
-    parser.add_argument("--fill", action=argparse.BooleanOptionalAction, help="see `tfdense match`")
-    parser.add_argument(
-        "--setting", choices=SETTINGS, default="fast", help="see `tfdense match` (%(default)s)"
-    )
     parser.add_argument("--radius", type=float, metavar="R", help="see `tfdense match`")
+    add_finer_options(parser, without=["--tiles"])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,9 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tfdense.inference import matcher as matchers
     from tfdense.video.working import Job, Request
 
-    # A picture may be anywhere in a frame, at any size.
-    mode = arguments.mode or (None if isinstance(reference, str) else "wide-baseline")
-    use = resolve(arguments.setting, arguments.max_side, mode, arguments.fill)
+    use = chosen(arguments)
+    if not isinstance(reference, str) and arguments.mode is None and use.mode == "direct":
+        # A picture may be anywhere in a frame, at any size.
+        use = use._replace(mode="wide-baseline")
     settings = {
         "film": arguments.film if film.is_camera else str(Path(arguments.film).absolute()),
         "to": arguments.to,
