@@ -75,6 +75,12 @@ def match_pairs(matcher: Matcher, job: Job, pairs: Sequence[NamedPair]) -> Itera
             pool.submit(results.close).result()
 
 
+def chunks(pairs: Sequence[NamedPair], workers: int) -> list[Sequence[NamedPair]]:
+    """Cuts a list into what a worker gets at a time."""
+    size = max(1, min(_CHUNK, len(pairs) // (_SHARES * workers)))
+    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
+
+
 def match_in_processes(
     loading: tuple, job: Job, pairs: Sequence[NamedPair], workers: int
 ) -> Iterator[dict]:
@@ -87,8 +93,6 @@ def match_in_processes(
     Raises:
         InputError: if a process dies.
     """
-    size = max(1, min(_CHUNK, len(pairs) // (_SHARES * workers)))
-    chunks = [pairs[i : i + size] for i in range(0, len(pairs), size)]
     threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_worker, (loading, job)
@@ -97,7 +101,7 @@ def match_in_processes(
     former = os.environ.get("TF_NUM_INTRAOP_THREADS")
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     try:
-        futures = [pool.submit(_work, chunk) for chunk in chunks]
+        futures = [pool.submit(_work, chunk) for chunk in chunks(pairs, workers)]
         for future in as_completed(futures):
             yield from future.result()
     except BrokenProcessPool:
@@ -142,9 +146,13 @@ def describe_all(
     return described, descriptors
 
 
+def failed(pair: NamedPair, reason: str) -> dict:
+    """Returns the manifest's entry of a pair that cannot be matched."""
+    return {**pair._asdict(), "status": FAILED, "reason": " ".join(reason.split())}
+
+
 def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict:
     """Writes a match; returns the manifest's entry."""
-    entry = {"source": pair.source, "target": pair.target}
     try:
         if isinstance(match, Exception):
             raise match
@@ -153,10 +161,10 @@ def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict
         raise
     except Exception as error:  # Whatever it is, it may be this pair's alone.
         reason = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return {**entry, "status": FAILED, "reason": " ".join(str(reason).split())}
+        return failed(pair, str(reason))
     confident = match.confidence >= job.selection.threshold
     return {
-        **entry,
+        **pair._asdict(),
         "status": MATCHED,
         "files": [path.relative_to(job.folder).as_posix() for path in paths],
         "radius": round(float(match.radius), 3),
