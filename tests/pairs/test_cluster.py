@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import itertools
 import json
 import os
@@ -73,6 +74,16 @@ def test_no_files_that_gather_pairs(folder, tmp_path, capsys):
     options = ["-o", str(tmp_path / "out"), "--engine", "ray", "--format", "colmap"]
     assert cli.main(["match-pairs", str(folder), *options]) == 2
     assert "Expected --workers 1 --engine local with --format colmap" in capsys.readouterr().err
+
+
+def test_the_longest_part_bounds_a_million_pairs(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
+    cost = importlib.import_module("cluster").Cost(work=0.36, transfer=1.8e6, command=0.0036)
+    hours = cost.hours(1e6, machines=5, cores=4, disk=1e9)
+    assert hours == pytest.approx({"workers": 5, "disk": 0.5, "command": 1})
+    # More machines make but one of them less.
+    more = cost.hours(1e6, machines=50, cores=4, disk=1e9)
+    assert more == pytest.approx({"workers": 0.5, "disk": 0.5, "command": 1})
 
 
 @pytest.mark.slow

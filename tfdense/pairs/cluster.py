@@ -5,19 +5,24 @@ no harm: a result is written beside and renamed, and the manifest, which the com
 gets the entries of those pairs once.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tfdense.errors import InputError, OutputError
-from tfdense.inference.matcher import load
 from tfdense.networks import is_preset
-from tfdense.pairs.lists import NamedPair
-from tfdense.pairs.working import Job, chunks, failed, match_pairs
+from tfdense.pairs.lists import NamedPair, chunks
+from tfdense.pairs.manifest import failed
 from tfdense.startup import quiet
+
+if TYPE_CHECKING:
+    from tfdense.pairs.working import Job
 
 # Workers that may die of the same pairs.
 _TRIES = 4
@@ -75,10 +80,14 @@ def distribute(
 
     # Of pairs that fail it would show stack traces; they get an entry.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    with quiet():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        with quiet():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ray.exceptions.RayError, OSError, RuntimeError) as error:
+        raise InputError(f"Cannot reach, or start, a cluster of Ray: {_reason(error)}") from None
     try:
         resources = share([n["Resources"] for n in ray.nodes() if n["Alive"]], workers)
+        threads = os.environ.get("TF_NUM_INTRAOP_THREADS") or str(resources["num_cpus"])
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = -1
@@ -90,8 +99,8 @@ def distribute(
             warnings.simplefilter("ignore", DeprecationWarning)
             results = dataset.map(
                 _Worker,
-                fn_constructor_args=(start, resources["num_cpus"]),
-                compute=ray.data.ActorPoolStrategy(size=workers),
+                fn_constructor_args=(start, threads),
+                compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
                 max_task_retries=_TRIES - 1,
                 **resources,
             )
@@ -107,10 +116,7 @@ def distribute(
         for pair in left:
             yield failed(pair, f"{_TRIES} workers died that held it, or a neighbour in the list")
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(
-            f"Ray gave up: {reason}. What is done is kept: the same command goes on."
-        ) from None
+        raise InputError(f"What is done is kept, but Ray gave up: {_reason(error)}") from None
     finally:
         ray.shutdown()
 
@@ -151,17 +157,19 @@ def share(machines: Sequence[Mapping[str, float]], workers: int) -> dict[str, in
 class _Worker:
     """What Ray runs in a process of its own, which does nothing else."""
 
-    def __init__(self, start: Callable[[], Work], threads: int):
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    def __init__(self, start: Callable[[], Work], threads: str):
+        os.environ["TF_NUM_INTRAOP_THREADS"] = threads
         self._start, self._work = start, None
 
     def __call__(self, row: dict) -> dict:
         try:
             self._work = self._work or self._start()
             entries = self._work([NamedPair(*pair) for pair in json.loads(row["pairs"])])
-        # An error that a user can mend comes through as it is; Ray would wrap it up.
+        # It comes through as it is; Ray would wrap it up, or drop the pairs.
         except InputError as error:
             return _result([], str(error), isinstance(error, OutputError))
+        except Exception as error:
+            return _result([], f"A worker failed: {type(error).__name__}: {_reason(error)}")
         return _result(entries)
 
 
@@ -169,6 +177,14 @@ def _result(entries: list[dict], error: str = "", cannot_write: bool = False) ->
     return {"entries": json.dumps(entries), "error": error, "cannot_write": cannot_write}
 
 
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
 def _matching(loading: tuple, job: Job) -> Work:
+    from tfdense.inference.matcher import load
+    from tfdense.pairs.working import match_pairs
+
     matcher = load(*loading)
     return lambda pairs: list(match_pairs(matcher, job, pairs))

@@ -17,17 +17,14 @@ from tfdense.errors import InputError, OutputError
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
-from tfdense.pairs.lists import NamedPair
-from tfdense.pairs.manifest import FAILED, MATCHED
+from tfdense.pairs.lists import NamedPair, chunks
+from tfdense.pairs.manifest import MATCHED, failed
 from tfdense.pairs.results import Selection, gathers, open_results
 from tfdense.pairs.retrieval import describable, describe
 from tfdense.progress import Progress
 
 # Results that are being written while the next pairs are matched.
 _WRITTEN_BESIDE = 4
-# So many neighbours in the list a process gets at a time: they share images. And so many times
-# each gets some, so that all end at much the same time.
-_CHUNK, _SHARES = 16, 4
 
 
 class Job(NamedTuple):
@@ -73,12 +70,6 @@ def match_pairs(matcher: Matcher, job: Job, pairs: Sequence[NamedPair]) -> Itera
                 yield entry.result()
         finally:
             pool.submit(results.close).result()
-
-
-def chunks(pairs: Sequence[NamedPair], workers: int) -> list[Sequence[NamedPair]]:
-    """Cuts a list into what a worker gets at a time."""
-    size = max(1, min(_CHUNK, len(pairs) // (_SHARES * workers)))
-    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
 
 
 def match_in_processes(
@@ -144,11 +135,6 @@ def describe_all(
     if len(described) < 2:
         raise InputError(f"Fewer than two images of {images} can be read.")
     return described, descriptors
-
-
-def failed(pair: NamedPair, reason: str) -> dict:
-    """Returns the manifest's entry of a pair that cannot be matched."""
-    return {**pair._asdict(), "status": FAILED, "reason": " ".join(reason.split())}
 
 
 def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict:
