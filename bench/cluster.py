@@ -24,7 +24,7 @@ import tfdense
 from tfdense import cli
 from tfdense.pairs.cluster import distribute
 from tfdense.pairs.command import ENGINES
-from tfdense.pairs.lists import NamedPair, all_pairs, names_in
+from tfdense.pairs.lists import NamedPair, all_pairs, chunks, names_in
 from tfdense.pairs.manifest import MATCHED, Manifest
 from tfdense.pairs.results import Selection, write_matches
 
@@ -61,7 +61,8 @@ class Cost(NamedTuple):
 def _growth(folder, pairs, engine, workers, arguments) -> tuple[float, float]:
     """Returns the pairs a second of `tfdense match-pairs`, from its start and from its first ones.
 
-    The second leaves out what the workers take to start, which counts for little in a long job.
+    The second leaves out the start, until each worker has done what it gets first: it counts for
+    little in a long job.
     """
     times, add = [], Manifest.add
 
@@ -82,9 +83,9 @@ def _growth(folder, pairs, engine, workers, arguments) -> tuple[float, float]:
                 assert cli.main([*words, "--engine", engine]) == 0
         finally:
             Manifest.add = add
-    # Each worker's first pairs come at once.
-    first = times[len(times) // 4]
-    return len(times) / (times[-1] - start), (len(times) * 3 // 4) / (times[-1] - first)
+    first = workers * len(chunks(pairs, workers)[0])
+    rest = times[first:]
+    return len(times) / (times[-1] - start), len(rest) / (times[-1] - times[first - 1])
 
 
 def _distributing(engine: str, count: int = 3200) -> float:
