@@ -173,12 +173,13 @@ def _check(arguments: argparse.Namespace) -> None:
         if value is not None and value < 1:
             option = name.replace("_", "-")
             raise InputError(f"Expected --{option} to be at least 1. Received: {value}")
-    several = f"--workers {arguments.workers} --engine {arguments.engine}"
-    if several != "--workers 1 --engine local" and gathers(arguments.format):
-        raise InputError(
-            f"Expected --workers 1 --engine local with --format {arguments.format}, whose files "
-            f"take one process. Received: {several}"
-        )
+    for name, one in (("workers", 1), ("engine", "local")):
+        value = getattr(arguments, name)
+        if value != one and gathers(arguments.format):
+            raise InputError(
+                f"Expected --{name} {one} with --format {arguments.format}, whose files take one "
+                f"process. Received: {value}"
+            )
     if arguments.engine == "ray":
         for package in ("ray", "pyarrow"):
             if importlib.util.find_spec(package) is None:
