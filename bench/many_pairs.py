@@ -44,7 +44,7 @@ def _many(matcher, pairs, wrap=reusing, **options):
         pass
 
 
-def _parts(matcher, pair) -> dict[str, float]:
+def parts(matcher, pair) -> dict[str, float]:
     """Returns what the steps of one pair take alone, in ms."""
     backend, photos = matcher.backend, [read_image(path) for path in pair]
     size = backend.working_size(*photos[1].shape[:2])
@@ -59,10 +59,10 @@ def _parts(matcher, pair) -> dict[str, float]:
         "match by features": lambda: backend.match_features(*features),
         "answer at full size": lambda: answer(backend, outputs, *map(Photo, photos)),
     }
-    return {name: 1000 * min(_seconds(step) for _ in range(3)) for name, step in steps.items()}
+    return {name: 1000 * min(seconds_of(step) for _ in range(3)) for name, step in steps.items()}
 
 
-def _seconds(step) -> float:
+def seconds_of(step) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
@@ -77,7 +77,7 @@ def _command(folder, photos, workers, arguments) -> float:
         words += [str(Path(temporary, "out")), "--workers", str(workers), "--format", "matches"]
         words += ["--model", arguments.model, "--max-side", str(arguments.max_side)]
         with contextlib.redirect_stdout(io.StringIO()):
-            return _seconds(lambda: cli.main(words))
+            return seconds_of(lambda: cli.main(words))
 
 
 def main():
@@ -96,7 +96,7 @@ def main():
     matcher = tfdense.load(arguments.model, max_side=arguments.max_side)
     _loop(matcher, pairs[:1])
     _many(matcher, pairs[:1])
-    for name, milliseconds in _parts(matcher, pairs[0]).items():
+    for name, milliseconds in parts(matcher, pairs[0]).items():
         print(f"{name:40} {milliseconds:8.1f} ms", flush=True)
     ways = {
         "match, in a loop": lambda: _loop(matcher, pairs),
@@ -111,7 +111,7 @@ def main():
     first = None
     for name, way in ways.items():
         busy = -sum(os.times()[:4])
-        seconds = _seconds(way)
+        seconds = seconds_of(way)
         busy += sum(os.times()[:4])
         first = first or seconds
         print(

@@ -83,7 +83,8 @@ _WAYS = (
     Way(r"pip install \.\S*", checked_only="changes the environment"),
     Way(r"pip install --force-reinstall .*", checked_only="changes the environment"),
     Way(r"tfdense match source\.jpg target\.jpg .*"),
-    Way(r"tfdense match-pairs (pairs\.txt|photos) .*", {"images photos": "images ."}),
+    Way(r"tfdense match-pairs .* --engine ray .*", checked_only="needs Ray"),
+    Way(r"tfdense match-pairs (pairs\.txt|photos) ((?!--engine).)*", {"images photos": "images ."}),
     Way(
         r"tfdense video .*",
         {"film.mp4": "photos", "poster.jpg": "target.jpg"},

@@ -1,6 +1,7 @@
 """``tfdense match-pairs``: matches the pairs of a list, or of a folder, and writes each result."""
 
 import argparse
+import importlib.util
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tfdense.progress import Progress
 from tfdense.startup import import_tensorflow
 
 _MOST_NAMED = 20
+
+ENGINES = ("local", "ray")
+"""What distributes the pairs over the workers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that match, each with a network of its own (%(default)s)",
     )
     parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="where the workers are: local: on this machine; ray: on those of a cluster of Ray, "
+        "which sees the same files by the same paths (%(default)s)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
         default=1,
@@ -109,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tfdense.evaluation.raw_results import identify
     from tfdense.inference import matcher as matchers
-    from tfdense.pairs import working
+    from tfdense.pairs import cluster, working
 
     loading, matcher = (arguments.model, *use), None
     if arguments.retrieve is not None:
@@ -137,7 +148,9 @@ def run(arguments: argparse.Namespace) -> int:
     missing = manifest.missing(pairs, lost(folder, arguments.format, pairs))
     if len(missing) < len(pairs):
         print(f"{len(pairs) - len(missing)} of {len(pairs)} pairs are done already", flush=True)
-    if arguments.workers == 1 and missing:
+    if arguments.engine == "ray" and missing:
+        entries = cluster.match_on_cluster(loading, job, missing, arguments.workers)
+    elif arguments.workers == 1 and missing:
         entries = working.match_pairs(matcher or matchers.load(*loading), job, missing)
     else:
         entries = working.match_in_processes(loading, job, missing, arguments.workers)
@@ -154,11 +167,19 @@ def _check(arguments: argparse.Namespace) -> None:
         if value is not None and value < 1:
             option = name.replace("_", "-")
             raise InputError(f"Expected --{option} to be at least 1. Received: {value}")
-    if arguments.workers > 1 and gathers(arguments.format):
-        raise InputError(
-            f"Expected --workers 1 with --format {arguments.format}, whose files take one process. "
-            f"Received: {arguments.workers}"
-        )
+    for name, one in (("workers", 1), ("engine", "local")):
+        value = getattr(arguments, name)
+        if value != one and gathers(arguments.format):
+            raise InputError(
+                f"Expected --{name} {one} with --format {arguments.format}, whose files take one "
+                f"process. Received: {value}"
+            )
+    if arguments.engine == "ray":
+        for package in ("ray", "pyarrow"):
+            if importlib.util.find_spec(package) is None:
+                raise InputError(
+                    f"--engine ray needs the package {package}: pip install 'tfdense[cluster]'"
+                )
     if not 0 <= arguments.threshold <= 1:
         raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
     check_radius(arguments.radius)

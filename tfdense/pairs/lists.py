@@ -13,6 +13,9 @@ from tfdense.text_files import read_lines
 # Pairs are ordered by blocks of so many images by as many, so that what is kept of an image, which
 # is not for ever, serves several of its pairs.
 _BLOCK = 16
+# So many neighbours in the list a worker gets at a time: they share images. And so many times each
+# gets some, so that all end at much the same time.
+_CHUNK, _SHARES = 16, 4
 
 
 class NamedPair(NamedTuple):
@@ -74,6 +77,12 @@ def nearest_pairs(names: Sequence[str], descriptors: np.ndarray, count: int) -> 
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     found = {(min(i, j), max(i, j)) for i, row in enumerate(nearest) for j in row}
     return _ordered(names, found)
+
+
+def chunks(pairs: Sequence[NamedPair], workers: int) -> list[Sequence[NamedPair]]:
+    """Cuts a list into what one of some workers gets at a time."""
+    size = max(1, min(_CHUNK, len(pairs) // (_SHARES * workers)))
+    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
 
 
 def _ordered(names: Sequence[str], indices: Iterable[tuple[int, int]]) -> list[NamedPair]:

@@ -61,5 +61,10 @@ class Manifest:
         )
 
 
+def failed(pair: NamedPair, reason: str) -> dict:
+    """Returns the entry of a pair that cannot be matched."""
+    return {**pair._asdict(), "status": FAILED, "reason": " ".join(reason.split())}
+
+
 def _pair(entry: dict) -> NamedPair:
     return NamedPair(entry["source"], entry["target"])

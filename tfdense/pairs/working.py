@@ -17,17 +17,14 @@ from tfdense.errors import InputError, OutputError
 from tfdense.inference.checks import photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.matcher import Matcher
-from tfdense.pairs.lists import NamedPair
-from tfdense.pairs.manifest import FAILED, MATCHED
+from tfdense.pairs.lists import NamedPair, chunks
+from tfdense.pairs.manifest import MATCHED, failed
 from tfdense.pairs.results import Selection, gathers, open_results
 from tfdense.pairs.retrieval import describable, describe
 from tfdense.progress import Progress
 
 # Results that are being written while the next pairs are matched.
 _WRITTEN_BESIDE = 4
-# So many neighbours in the list a process gets at a time: they share images. And so many times
-# each gets some, so that all end at much the same time.
-_CHUNK, _SHARES = 16, 4
 
 
 class Job(NamedTuple):
@@ -87,8 +84,6 @@ def match_in_processes(
     Raises:
         InputError: if a process dies.
     """
-    size = max(1, min(_CHUNK, len(pairs) // (_SHARES * workers)))
-    chunks = [pairs[i : i + size] for i in range(0, len(pairs), size)]
     threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_worker, (loading, job)
@@ -97,7 +92,7 @@ def match_in_processes(
     former = os.environ.get("TF_NUM_INTRAOP_THREADS")
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     try:
-        futures = [pool.submit(_work, chunk) for chunk in chunks]
+        futures = [pool.submit(_work, chunk) for chunk in chunks(pairs, workers)]
         for future in as_completed(futures):
             yield from future.result()
     except BrokenProcessPool:
@@ -144,7 +139,6 @@ def describe_all(
 
 def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict:
     """Writes a match; returns the manifest's entry."""
-    entry = {"source": pair.source, "target": pair.target}
     try:
         if isinstance(match, Exception):
             raise match
@@ -153,10 +147,10 @@ def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict
         raise
     except Exception as error:  # Whatever it is, it may be this pair's alone.
         reason = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return {**entry, "status": FAILED, "reason": " ".join(str(reason).split())}
+        return failed(pair, str(reason))
     confident = match.confidence >= job.selection.threshold
     return {
-        **entry,
+        **pair._asdict(),
         "status": MATCHED,
         "files": [path.relative_to(job.folder).as_posix() for path in paths],
         "radius": round(float(match.radius), 3),
