@@ -80,6 +80,7 @@ def test_the_weights_of_a_state_are_the_average_where_there_is_one():
         (gzip.compress(b"MLIR")[:-9], "it is not compressed by gzip"),
         (gzip.compress(bytes(101)), "it unpacks to over"),
     ],
+    ids=["other", "cut", "bomb"],
 )
 def test_a_program_that_cannot_be_unpacked_is_refused(folder, content, said, monkeypatch):
     monkeypatch.setattr(bundle, "_LARGEST_PROGRAM", 100)
