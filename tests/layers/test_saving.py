@@ -196,6 +196,30 @@ def test_frozen_parts_stay_frozen(name, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(again.weights, network.weights, strict=True))
 
 
+def _trained(layer):
+    image = keras.Input((32, 32, 3))
+    return len(keras.Model(image, layer(image)[-1]).trainable_variables)
+
+
+def test_what_is_frozen_before_it_is_built_stays_frozen():
+    assert _trained(pwc.FeaturePyramid((8, 16), trainable=False)) == 0
+    built = pwc.FeaturePyramid((8, 16))
+    assert _trained(built) == 8
+    whole, part = (pwc.FeaturePyramid.from_config(built.get_config()) for _ in range(2))
+    whole.trainable = False
+    assert _trained(whole) == 0
+    part._flatten_layers(include_self=False)[0].trainable = False
+    assert _trained(part) == 6
+
+
+@pytest.mark.parametrize(
+    "places", [[99], [-1], ["0"], "01", [1.5], [None], {"a": 1}, [True], 5, [[0]]]
+)
+def test_frozen_parts_that_are_none_are_refused(places):
+    with pytest.raises(ValueError, match="`frozen_parts` must be"):
+        _trained(pwc.FeaturePyramid((8, 16), frozen_parts=places))
+
+
 @pytest.fixture
 def channels_first():
     former = keras.config.image_data_format()
