@@ -60,7 +60,8 @@ def load(
         TensorFlow does not work.
 
     Raises:
-        InputError: if there is no such network, mode, setting or tiles, or it cannot be loaded.
+        InputError: if there is no such network, mode, setting or tiles, `max_side` is no whole
+            number, `fill` neither True nor False, or the network cannot be loaded.
     """
     from tfdense.startup import check_keras
 
