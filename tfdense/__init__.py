@@ -50,8 +50,7 @@ def load(
             around them.
         tiles: whether `match` matches a target that is larger than what the network sees a second
             time, in tiles that show it the target's own pixels; or their numbers (rows, columns),
-            from 1 to 100 each.
-            The time grows with the pixels, the memory hardly.
+            from 1 to 100 each. The time grows with the pixels, the memory hardly.
         mode: "direct", "multiscale" (the mode of PDC-Net's authors), "wide-baseline" or "plane",
             see `tfdense.inference.modes`.
 
