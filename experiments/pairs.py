@@ -8,29 +8,45 @@ white where it is known and seen, grey where nothing is known, black where there
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.config import load_config
 from tfdense.data import training_pairs
+from tfdense.errors import InputError
 from tfdense.images import write_image
 from tfdense.ops import warping
+from tfdense.options import one, positive
 from tfdense.visualize import flow_color
 
 _PICTURED, _PAIRS_A_ROW, _SIDE, _BATCH = 24, 2, 128, 8
 _PERCENTILES = (10, 50, 90)
 
 
-def main() -> None:
+def main() -> int:
+    """Writes the picture and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("picture", type=Path)
     parser.add_argument("--config", type=Path, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
-        "--count", type=int, default=_PICTURED, help="of the pairs that are measured"
+        "--count",
+        type=one(positive),
+        default=_PICTURED,
+        help="of the pairs that are measured, in batches (%(default)s)",
     )
     arguments = parser.parse_args()
+    try:
+        _show(arguments)
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
     rows, pictures = [], []
     for batch in training_pairs(config.data, _BATCH, config.seed):
@@ -40,7 +56,8 @@ def main() -> None:
         rows += _figures(batch)
         if len(rows) >= arguments.count:
             break
-    lines = np.split(np.stack(pictures[:_PICTURED]), _PICTURED // _PAIRS_A_ROW)
+    pictures = pictures[:_PICTURED]
+    lines = [pictures[i : i + _PAIRS_A_ROW] for i in range(0, len(pictures), _PAIRS_A_ROW)]
     write_image(arguments.picture, np.concatenate([np.concatenate(line, 1) for line in lines]))
     print(f"| of {len(rows)} pairs | " + " | ".join(f"{p} %" for p in _PERCENTILES) + " |")
     print("|---" * (1 + len(_PERCENTILES)) + "|")
@@ -86,4 +103,4 @@ def _figures(batch: dict) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

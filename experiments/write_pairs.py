@@ -8,27 +8,40 @@ match: what `configs/finetune.yaml` learns from and ``tfdense evaluate flow`` me
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.config import load_config
 from tfdense.data import training_pairs
+from tfdense.errors import InputError
 from tfdense.images import write_image
+from tfdense.options import one, positive
 
 _BATCH = 4
 
 
-def main() -> None:
+def main() -> int:
+    """Writes the pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a new folder")
     parser.add_argument("--config", type=Path, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--count", type=int, default=40, help="of pairs")
+    parser.add_argument("--count", type=one(positive), default=40, help="of pairs (%(default)s)")
     arguments = parser.parse_args()
+    try:
+        _write(arguments)
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
-    arguments.folder.mkdir(parents=True)
     batches = training_pairs(config.data, _BATCH, config.seed)
+    arguments.folder.mkdir(parents=True)
     pairs = itertools.chain.from_iterable(map(_single, batches))
     for number, pair in enumerate(itertools.islice(pairs, arguments.count)):
         folder = arguments.folder / f"{number:04d}"
@@ -44,4 +57,4 @@ def _single(batch: dict) -> list[dict]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -3,6 +3,8 @@
 `tests/addons` compares them with TensorFlow Addons itself, where that runs.
 """
 
+import re
+
 import h5py
 import keras
 import numpy as np
@@ -210,6 +212,21 @@ def test_gradients_of_sampling(sample):
     theirs, ours = tf.test.compute_gradient(sample, [image.astype(np.float64), positions], 1e-4)
     for analytic, numeric in zip(theirs, ours, strict=True):
         np.testing.assert_allclose(analytic, numeric, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("image", "flow"),
+    [
+        ((1, 4, 5, 3), (4, 5, 2)),
+        ((4, 5, 3), (4, 5, 2)),
+        ((1, 4, 5, 3), (1, 4, 6, 2)),
+        ((1, 4, 5, 3), (2, 4, 5, 2)),
+        ((1, 4, 5, 3), (1, 4, 5, 3)),
+    ],
+)
+def test_dense_image_warp_names_shapes_that_do_not_fit(image, flow):
+    with pytest.raises(ValueError, match=re.escape(f"Received: {image} and {flow}")):
+        addons.dense_image_warp(np.zeros(image, np.float32), np.zeros(flow, np.float32))
 
 
 def test_broken_positions_cost_only_their_own_pixel():

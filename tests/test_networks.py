@@ -6,7 +6,7 @@ import re
 import pytest
 
 import tfdense
-from tfdense import cli
+from tfdense import cli, models
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.data import bundled_pair
 from tfdense.errors import InputError
@@ -47,6 +47,15 @@ def test_a_model_that_is_none_is_refused_at_once(refused, command, model, tmp_pa
     with pytest.raises(InputError) as expected:
         tfdense.load(model)
     assert refused(command, "--model", model) == str(expected.value)
+
+
+@pytest.mark.parametrize("model", [None, 3, b"x", []], ids=str)
+def test_a_model_that_is_no_name_is_refused(model):
+    for load in (tfdense.load, models.load):
+        with pytest.raises(InputError) as refusal:
+            load(model)
+        expected = f"Expected a preset's name or a path. Received: {model!r}"
+        assert str(refusal.value) == expected
 
 
 @pytest.mark.parametrize("command", _COMMANDS)

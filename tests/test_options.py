@@ -6,7 +6,7 @@ from tfdense.errors import InputError
 from tfdense.evaluation import command as evaluation
 from tfdense.exporting import command as exporting
 from tfdense.inference import command as matching
-from tfdense.options import one, one_of, several
+from tfdense.options import one, one_of, positive, several
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ def test_options_stand_anywhere(module, given, name, expected):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     assert getattr(parser.parse_args(given.split()), name) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "2.5", "1e3", "", "many", "1" * 5000], ids=len)
+def test_what_is_no_positive_number_is_refused(text):
+    assert [positive(text) for text in ("1", "24", "007")] == [1, 24, 7]
+    with pytest.raises(InputError, match=r"Expected a whole number of at least 1\. Received: '"):
+        positive(text)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import tfdense
 from tfdense.cli import main
 from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
+from tfdense.inference.matcher import Matcher
 from tfdense.models import build
 
 _ROLES = ("source", "target")
@@ -118,6 +119,21 @@ def test_standard_input_is_an_image(refused, photo, tmp_path, monkeypatch):
 )
 def test_option_out_of_range(refused, run_folder, photo, option, value, expected):
     assert expected in refused(photo, photo, "--model", run_folder, option, value)
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_server_is_not_none(photo, capsys, url):
+    with pytest.raises(SystemExit) as exit_:
+        main(["match", str(photo), str(photo), "--server", url])
+    assert exit_.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    expected = f"argument --server: Expected the URL of a tfdense serve. Received: {url!r}"
+    assert line == f"tfdense match: error: {expected}"
+
+
+def test_a_fill_that_is_none_is_refused(matcher):
+    with pytest.raises(InputError, match=r"fill to be True or False\. Received: 'no'"):
+        Matcher(matcher.backend, fill="no")
 
 
 def test_output_that_cannot_be_a_folder(photo, capsys):

@@ -49,8 +49,8 @@ def load(
         fill: whether pixels that the network is uncertain of get the flow of the certain ones
             around them.
         tiles: whether `match` matches a target that is larger than what the network sees a second
-            time, in tiles that show it the target's own pixels; or their numbers (rows, columns).
-            The time grows with the pixels, the memory hardly.
+            time, in tiles that show it the target's own pixels; or their numbers (rows, columns),
+            from 1 to 100 each. The time grows with the pixels, the memory hardly.
         mode: "direct", "multiscale" (the mode of PDC-Net's authors), "wide-baseline" or "plane",
             see `tfdense.inference.modes`.
 
@@ -60,7 +60,8 @@ def load(
         TensorFlow does not work.
 
     Raises:
-        InputError: if there is no such network, mode, setting or tiles, or it cannot be loaded.
+        InputError: if there is no such network, mode, setting or tiles, `max_side` is no whole
+            number, `fill` neither True nor False, or the network cannot be loaded.
     """
     from tfdense.startup import check_keras
 

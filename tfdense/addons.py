@@ -169,6 +169,9 @@ def dense_image_warp(image, flow, name: str | None = None) -> tf.Tensor:
     Returns:
         [batch, height, width, channels], of the image's dtype. Differentiable in both arguments.
 
+    Raises:
+        ValueError: if the shapes do not fit, as far as they are known.
+
     For example:
 
     >>> image = tf.reshape(tf.range(12.0), [1, 3, 4, 1])
@@ -178,6 +181,11 @@ def dense_image_warp(image, flow, name: str | None = None) -> tf.Tensor:
     """
     with tf.name_scope(name or "dense_image_warp"):
         image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
+        if image.shape.rank != 4 or not flow.shape.is_compatible_with([*image.shape[:-1], 2]):
+            raise ValueError(
+                "Expected an image [batch, height, width, channels] and a flow [batch, height, "
+                f"width, 2]. Received: {image.shape} and {flow.shape}"
+            )
         flow = warping.at_least_float32(flow)
         positions = pixel_grid(*spatial_size(image), flow.dtype)[..., ::-1] - flow
         positions = tf.reshape(positions, [tf.shape(image)[0], -1, 2])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfdense.config import Config, load_config
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 
 
 class Preset(NamedTuple):
@@ -107,13 +107,24 @@ def check_max_side(max_side: int, least: int) -> None:
         )
 
 
-def existing(name: str | Path) -> Path:
+def as_path(name: str | Path) -> Path:
     """Returns the path of a network that is no preset.
 
     Raises:
-        InputError: if nothing is there.
+        InputError: if it is neither a text nor a path.
     """
-    path = Path(name)
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"Expected a preset's name or a path. Received: {shown(name)}")
+    return Path(name)
+
+
+def existing(name: str | Path) -> Path:
+    """Returns the path of a network that is there.
+
+    Raises:
+        InputError: if it is no path, or nothing is there.
+    """
+    path = as_path(name)
     if not path.exists():
         raise InputError(
             f"There is no model {path}. Expected a preset ({', '.join(sorted(PRESETS))}), as a "

@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from tfdense.errors import InputError, printable
+from tfdense.errors import InputError, printable, shown
 
 Value = TypeVar("Value")
+
+_MOST_DIGITS = 18
 
 
 def one(read: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -23,6 +25,18 @@ def one(read: Callable[[str], Value]) -> Callable[[str], Value]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
+
+
+def positive(text: str) -> int:
+    """Reads a whole number of at least 1.
+
+    Raises:
+        InputError: if the text is none.
+    """
+    # Thousands of digits are no number to int().
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
+        raise InputError(f"Expected a whole number of at least 1. Received: {shown(text)}")
+    return int(text)
 
 
 def several(read: Callable[[str], object]) -> dict:

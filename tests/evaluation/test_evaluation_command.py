@@ -169,7 +169,6 @@ def test_a_network_that_cannot_be_loaded_leaves_nothing(dataset, tmp_path, capsy
         (["hpatchez", "--data", "."], "There is no data set 'hpatchez'. Expected one of homog"),
         (["homography", "--data", ".", "--fill"], "Expected --model NETWORK beside --setting, "),
         (["homography", "--data", ".", "--tiles", "auto"], "Expected --model NETWORK beside "),
-        (["homography", "--data", ".", "--model", "runs/a", "--tiles", "2"], "Expected tiles of"),
         (["homography", "--data", ".", "--mode", "direct"], "Expected --model NETWORK beside "),
         (["kitti-2015", "--data", "nowhere"], "There is no folder nowhere. Expected the training"),
         (["points", "--data", ".", "--max-side", "3"], "Expected --max-side to be at least 64"),

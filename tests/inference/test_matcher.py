@@ -188,6 +188,10 @@ def test_a_working_size_below_the_networks_is_refused():
         TargetSize(max_side=31, stride=16, minimum=32)
 
 
+def test_a_working_size_may_be_without_bounds():
+    assert TargetSize(max_side=10**400, stride=16, minimum=32)(480, 650) == (480, 656)
+
+
 def test_all_sizes_share_one_trace():
     class Still:
         mixture, stride, minimum_size, traces = LaplaceMixture(maximum_variance=1e4), 4, 4, 0

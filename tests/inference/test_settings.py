@@ -1,5 +1,6 @@
 """Named settings of the matcher."""
 
+import numpy as np
 import pytest
 
 import tfdense
@@ -48,6 +49,48 @@ def test_what_is_given_wins_over_the_setting(loaded):
 def test_unknown_setting_is_refused(loaded):
     with pytest.raises(InputError, match=r"turbo, fast, base, precise, plane\. Received: 'best'"):
         tfdense.load("run", setting="best")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("setting", [], r"a setting of turbo, .* Received: \[\]"),
+        ("mode", [], r"a mode of direct, .* Received: \[\]"),
+        ("mode", {"direct": 1}, "a mode of direct, .* Received: {'direct': 1}"),
+        ("fill", "no", "fill to be True or False. Received: 'no'"),
+        ("fill", "--", "fill to be True or False. Received: '--'"),
+        ("fill", np.ones(2), r"fill to be True or False. Received: array\("),
+        ("fill", 1, "fill to be True or False. Received: 1"),
+        ("max_side", np.nan, "max_side to be a whole number, in px. Received: nan"),
+        ("max_side", np.inf, "max_side to be a whole number, in px. Received: inf"),
+        ("max_side", "320", "max_side to be a whole number, in px. Received: '320'"),
+        ("max_side", [320], r"max_side to be a whole number, in px. Received: \[320\]"),
+        ("max_side", True, "max_side to be a whole number, in px. Received: True"),
+        ("tiles", (2, 0, 3), r"tiles to be True, False or .* Received: \(2, 0, 3\)"),
+        ("tiles", (np.inf, 2), r"tiles to be True, False or .* Received: \(inf, 2\)"),
+    ],
+)
+def test_what_is_no_value_of_a_setting_is_refused(loaded, name, value, message):
+    with pytest.raises(InputError, match=f"^Expected {message}"):
+        tfdense.load("run", **{name: value})
+    assert not loaded
+
+
+def test_numbers_of_numpy_are_numbers(loaded):
+    tfdense.load("run", max_side=np.int64(320), fill=np.bool_(True), tiles=np.array([2, 3]))
+    assert loaded == [("run", 320, "direct", True, True, (2, 3))]
+    assert [type(value) for value in loaded[0][1:4]] == [int, str, bool]
+
+
+@pytest.mark.parametrize("command", ["match a b", "match-pairs p -o o", "evaluate points --data d"])
+@pytest.mark.parametrize("tiles", ["2by3", "1000000x1000000", f"{'1' * 5000}x2"], ids=len)
+def test_tiles_that_are_none_are_refused_by_the_name_of_the_option(command, tiles, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*command.split(), "--tiles", tiles])
+    assert exit_.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    start = f"tfdense {command.split()[0]}: error: argument --tiles: Expected tiles of auto, none,"
+    assert line.startswith(start) and f"Received: '{tiles[:9]}"[:-1] in line and len(line) < 250
 
 
 def test_the_command_line_passes_all_on(monkeypatch, tmp_path):

@@ -152,21 +152,38 @@ def test_tiles_are_numbers_all_or_none():
         True,
         (2, 3),
     ]
-    assert [read_tiles(text) for text in (None, "auto", "none", "2x3")] == [
-        None,
+    assert [read_tiles(text) for text in ("auto", "none", "2x3", "100x1")] == [
         True,
         False,
         (2, 3),
+        (100, 1),
     ]
 
 
-@pytest.mark.parametrize("tiles", [3, (0, 2), (2, 2.5), (1, 2, 3), "2x2"])
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        *(3, "2x2", "22", (), {"a": 2}, [[2, 2], [2, 2]], np.ones((2, 2))),
+        *((0, 2), (2, 2.5), (1, 2, 3), (2, 0, 3), (0, 2, 3), (True, 2)),
+        *((np.inf, 2), (np.nan, 2), (2, 101), (10**9, 10**9)),
+    ],
+    ids=str,
+)
 def test_refuses(tiles):
-    with pytest.raises(InputError, match="Expected tiles to be True, False or"):
+    expected = r"Expected tiles to be True, False or .* from 1 to 100\. Received: "
+    with pytest.raises(InputError, match=expected) as refusal:
         checked(tiles)
+    assert len(str(refusal.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", ["2", "0x3", "2x3x4", "-1x2", "2 x 3", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2", "0x3", "2x3x4", "-1x2", "2 x 3", "", "2by3", "2x3x"),
+        *("101x2", "1000000x1000000", f"{'1' * 5000}x2"),
+    ],
+    ids=lambda text: text[:20],
+)
 def test_refuses_words(text):
     with pytest.raises(InputError, match="Expected tiles of auto, none, or"):
         read_tiles(text)

@@ -66,7 +66,8 @@ class TargetSize:
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         largest = self.max_side // self.stride * self.stride
-        scale = min(1.0, largest / max(height, width)) / self.stride
+        side = max(height, width)
+        scale = min(largest, side) / side / self.stride
         smallest = -(-self.minimum // self.stride) * self.stride
         rows, columns = (round(side * scale) * self.stride for side in (height, width))
         return max(rows, smallest), max(columns, smallest)

@@ -1,5 +1,7 @@
 """What can be refused before a network is loaded."""
 
+import numbers
+
 import numpy as np
 
 from tfdense.errors import InputError, shown
@@ -46,6 +48,30 @@ def check_radius(radius) -> float | None:
     if isinstance(radius, (str, bytes)) or value.shape != () or not value > 0:
         raise InputError(f"Expected a positive radius. Received: {shown(radius)}")
     return float(value)
+
+
+def check_side(max_side) -> int:
+    """Returns how much of an image a network is to see, in px, as an integer.
+
+    Raises:
+        InputError: if it is no whole number. Which ones are too small, the network says.
+    """
+    if not isinstance(max_side, numbers.Integral) or isinstance(max_side, bool):
+        raise InputError(
+            f"Expected max_side to be a whole number, in px. Received: {shown(max_side)}"
+        )
+    return int(max_side)
+
+
+def check_fill(fill) -> bool:
+    """Returns whether uncertain pixels get another flow.
+
+    Raises:
+        InputError: if it is neither True nor False: a text such as "no" would count as True.
+    """
+    if not isinstance(fill, (bool, np.bool_)):
+        raise InputError(f"Expected fill to be True or False. Received: {shown(fill)}")
+    return bool(fill)
 
 
 def camera_matrix(name: str, matrix) -> np.ndarray:

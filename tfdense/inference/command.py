@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.errors import InputError, printable
+from tfdense.errors import InputError, printable, shown
 from tfdense.files import check_outputs
 from tfdense.formats import FORMATS, files
 from tfdense.images import Photo
@@ -17,7 +17,7 @@ from tfdense.inference.checks import check_radius, photo_to_match
 from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
-from tfdense.options import one_of, several
+from tfdense.options import one, one_of, several
 from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -73,11 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--server",
+        type=one(_some_url),
         metavar="URL",
         help=f"of a tfdense serve that runs the network in place of --model; {_TOKEN} holds its "
         "token",
     )
     add_finer_options(parser)
+
+
+def _some_url(text: str) -> str:
+    """Refuses an empty text, which a shell makes of a variable that is not set."""
+    if not text.strip():
+        raise InputError(f"Expected the URL of a tfdense serve. Received: {shown(text)}")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:

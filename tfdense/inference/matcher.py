@@ -20,7 +20,7 @@ from tfdense.inference.backends import (
     SavedModelBackend,
     refuse_fork,
 )
-from tfdense.inference.checks import check_radius, key_points, photo_to_match
+from tfdense.inference.checks import check_fill, check_radius, key_points, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode, check_mode
 from tfdense.inference.pipeline import answer, pair_of, run
@@ -40,6 +40,7 @@ def load(
     tiles: Tiles = None,
 ) -> "Matcher":
     """Loads a network for matching; see `tfdense.load` and `tfdense.inference.settings`."""
+    backend = _load_backend(name_or_path, max_side, refine)
     preset = is_preset(name_or_path)
     # What a pickle holds counts in any working directory.
     origin = (
@@ -50,7 +51,7 @@ def load(
         refine,
         tiles,
     )
-    return Matcher(_load_backend(name_or_path, max_side, refine), mode, fill, origin, tiles)
+    return Matcher(backend, mode, fill, origin, tiles)
 
 
 def _load_backend(name_or_path: str | Path, max_side: int, refine: bool) -> Backend:
@@ -81,7 +82,8 @@ class Matcher:
         tiles: of what `match` and `match_many` match unless `match` is told else, see there.
 
     Raises:
-        InputError: if there is no such mode, or there are no such tiles, or mode "plane" has any.
+        InputError: if there is no such mode, `fill` is neither True nor False, there are no such
+            tiles, or mode "plane" has any.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Matcher:
     ):
         self._backend = backend
         self._mode = check_mode(mode)
-        self._fill = fill
+        self._fill = check_fill(fill)
         self._origin = origin
         self._tiles = self._checked(tiles)
 

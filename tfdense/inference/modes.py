@@ -13,7 +13,7 @@ import itertools
 import math
 from typing import Literal, NamedTuple
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 
 Mode = Literal["direct", "multiscale", "wide-baseline", "plane"]
 _FORMER = {"homography": "wide-baseline, or multiscale to compare with its authors' figures"}
@@ -108,8 +108,8 @@ def check_mode(name: str) -> Mode:
     Raises:
         InputError: if there is none, or no longer.
     """
-    if name in _FORMER:
+    if isinstance(name, str) and name in _FORMER:
         raise InputError(f"There is no mode {name} any more. Take {_FORMER[name]}.")
-    if name not in MODES:
-        raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {name!r}")
+    if not isinstance(name, str) or name not in MODES:
+        raise InputError(f"Expected a mode of {', '.join(MODES)}. Received: {shown(name)}")
     return name

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Collection
 from typing import NamedTuple
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
+from tfdense.inference.checks import check_fill, check_side
 from tfdense.inference.modes import MODES, Mode, check_mode
 from tfdense.inference.spans import Tiles, checked, read_tiles
 from tfdense.options import one
@@ -48,6 +49,7 @@ _FINER_OPTIONS = {
         "help": "give uncertain pixels the flow of the certain ones around them",
     },
     "--tiles": {
+        "type": one(read_tiles),
         "metavar": "N",
         "help": "match large targets in tiles, too: auto, 2x3 (two rows of three) or none",
     },
@@ -65,13 +67,16 @@ def resolve(
     """Returns a setting by name, with what is given in place of its own values.
 
     Raises:
-        InputError: if there is no such setting or mode, or there are no such tiles.
+        InputError: if there is no such setting or mode, there are no such tiles, `max_side` is no
+            whole number or `fill` neither True nor False.
     """
-    if name not in SETTINGS:
-        raise InputError(f"Expected a setting of {', '.join(SETTINGS)}. Received: {name!r}")
-    given = {"max_side": max_side, "mode": None if mode is None else check_mode(mode), "fill": fill}
-    given["tiles"] = None if tiles is None else checked(tiles)
-    return SETTINGS[name]._replace(**{k: value for k, value in given.items() if value is not None})
+    if not isinstance(name, str) or name not in SETTINGS:
+        raise InputError(f"Expected a setting of {', '.join(SETTINGS)}. Received: {shown(name)}")
+    given = {"max_side": max_side, "mode": mode, "fill": fill, "tiles": tiles}
+    checks = {"max_side": check_side, "mode": check_mode, "fill": check_fill, "tiles": checked}
+    return SETTINGS[name]._replace(
+        **{part: checks[part](value) for part, value in given.items() if value is not None}
+    )
 
 
 def add_setting(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:
@@ -100,6 +105,6 @@ def chosen(arguments: argparse.Namespace) -> Setting:
     Raises:
         InputError: see `resolve`.
     """
-    tiles = read_tiles(getattr(arguments, "tiles", None))
+    tiles = getattr(arguments, "tiles", None)
     name = arguments.setting or DEFAULT
     return resolve(name, arguments.max_side, arguments.mode, arguments.fill, tiles)

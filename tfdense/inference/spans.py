@@ -2,16 +2,20 @@
 
 import itertools
 import math
+import numbers
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 
 Tiles = tuple[int, int] | bool | None
 
 # Share of a tile that the next one sees too, and of it that within which one gives way to the next.
 _OVERLAP, _CROSSING = 0.25, 0.125
+# Of rows and of columns. 21 x 16 tiles of 256 px show twelve megapixels, pixel by pixel: more than
+# this is no choice, but a slip that would seem to hang.
+_MOST = 100
 
 
 class Span(NamedTuple):
@@ -60,28 +64,39 @@ def checked(tiles: Tiles) -> tuple[int, int] | bool:
     if tiles is None or isinstance(tiles, bool):
         return bool(tiles)
     try:
-        rows, columns = (int(count) for count in tiles if count == int(count) and count >= 1)
+        rows, columns = tiles
     except (TypeError, ValueError):
+        rows = columns = None
+    if not _is_count(rows) or not _is_count(columns):
         raise InputError(
-            "Expected tiles to be True, False or the numbers of (rows, columns), at least 1. "
-            f"Received: {tiles}"
-        ) from None
-    return rows, columns
+            "Expected tiles to be True, False or the numbers of (rows, columns), two whole numbers "
+            f"from 1 to {_MOST}. Received: {shown(tiles)}"
+        )
+    return int(rows), int(columns)
 
 
-def read_tiles(text: str | None) -> Tiles:
+def _is_count(value) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and value in range(1, _MOST + 1)
+
+
+def read_tiles(text: str) -> Tiles:
     """Reads tiles of the command line: "auto" for True, "none" for False, or such as 2x3.
 
     Raises:
         InputError: if the text is none of these.
     """
-    words = {None: None, "auto": True, "none": False}
+    words = {"auto": True, "none": False}
     if text in words:
         return words[text]
-    numbers = text.split("x")
-    if len(numbers) != 2 or not all(number.isdecimal() and int(number) for number in numbers):
-        raise InputError(f"Expected tiles of auto, none, or ROWSxCOLUMNS. Received: {text}")
-    return int(numbers[0]), int(numbers[1])
+    # Thousands of digits are no number to int().
+    counts = [int(word) for word in text.split("x") if word.isdecimal() and len(word) < 9]
+    if text.count("x") != 1 or len(counts) != 2 or not all(map(_is_count, counts)):
+        raise InputError(
+            f"Expected tiles of auto, none, or ROWSxCOLUMNS, each from 1 to {_MOST}. "
+            f"Received: {shown(text)}"
+        )
+    return counts[0], counts[1]
 
 
 def spans(length: int, seen: int, count: int | None) -> list[Span]:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfdense.config import Config, ModelConfig
 from tfdense.errors import InputError, check_file, printable
 from tfdense.models.keras_files import check_archive, count_arrays
-from tfdense.networks import PRESETS, check_shipped, is_preset, read_run
+from tfdense.networks import PRESETS, as_path, check_shipped, is_preset, read_run
 
 
 def build(
@@ -95,11 +95,12 @@ def load(name: str | Path) -> tuple[keras.Model, Config]:
         The network and the configuration that it was trained with.
 
     Raises:
-        InputError: if there is no such run, or its weights do not fit or are not finite.
+        InputError: if it is no name or path, there is no such run, or its weights do not fit or
+            are not finite.
     """
     if is_preset(name):
         return _load_preset(name)
-    path = Path(name)
+    path = as_path(name)
     if path.suffix == ".keras":
         return _load_keras(path)
     config, weights = read_run(path)
