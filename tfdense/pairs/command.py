@@ -82,14 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="processes that match, each with a network of its own (%(default)s)",
+        help="processes, each with its own network (%(default)s)",
     )
     parser.add_argument(
         "--engine",
         choices=ENGINES,
         default="local",
-        help="where the workers are: local: on this machine; ray: on those of a cluster of Ray, "
-        "which sees the same files by the same paths (%(default)s)",
+        help="where the workers are: on this machine, or on a cluster of Ray, which sees the same "
+        "files (%(default)s)",
     )
     parser.add_argument(
         "--batch-size",
