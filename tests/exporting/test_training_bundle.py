@@ -65,7 +65,9 @@ def random_pairs() -> Pairs:
 def exported(tiny, tmp_path_factory):
     """The folder of a bundle."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    export_bundle(CONFIG, folder, random_pairs(), match_sizes=[(32, 40)])
+    begun = []
+    export_bundle(CONFIG, folder, random_pairs(), match_sizes=[(32, 40)], begin=begun.append)
+    assert begun == list(bundle.Bundle(folder).manifest["programs"])
     return folder
 
 
