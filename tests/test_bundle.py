@@ -330,7 +330,7 @@ def test_only_programs_that_train_are_offered(folder, name, capsys):
     assert line.endswith("Expected one of: train, other.")
 
 
-@pytest.mark.parametrize("step", [-7, 2**62, 10**400])
+@pytest.mark.parametrize("step", [-7, 2**62, 10**400], ids=["negative", "large", "long"])
 def test_a_step_out_of_range_is_refused(folder, step):
     bundle.save(folder / "run", STATE, 3, "train")
     path = folder / "run" / "0000003" / "checkpoint.json"
