@@ -1,5 +1,6 @@
 """The script of a bundle: compressed photos, checkpoints, and files that are damaged."""
 
+import copy
 import gzip
 import hashlib
 import io
@@ -77,10 +78,11 @@ def test_the_weights_of_a_state_are_the_average_where_there_is_one():
     ("content", "said"),
     [
         (b"MLIR", "it is not compressed by gzip"),
+        (b"", "it is not compressed by gzip"),
         (gzip.compress(b"MLIR")[:-9], "it is not compressed by gzip"),
         (gzip.compress(bytes(101)), "it unpacks to over"),
     ],
-    ids=["other", "cut", "bomb"],
+    ids=["other", "empty", "cut", "bomb"],
 )
 def test_a_program_that_cannot_be_unpacked_is_refused(folder, content, said, monkeypatch):
     monkeypatch.setattr(bundle, "_LARGEST_PROGRAM", 100)
@@ -92,6 +94,135 @@ def test_a_program_that_cannot_be_unpacked_is_refused(folder, content, said, mon
     )
     with pytest.raises(bundle.BundleError, match=said):
         bundle.Bundle(folder).program("step")
+
+
+NUMBER = {"shape": [], "dtype": "float32"}
+TRAIN = {
+    "file": "programs/train.stablehlo.gz",
+    "inputs": {
+        "data/photos": {"shape": [2, 8, 8, 3], "dtype": "uint8"},
+        "step": {"shape": [], "dtype": "int64"},
+        "model/0000": {"shape": [2, 3], "dtype": "float32"},
+    },
+    "outputs": {
+        "loss": NUMBER,
+        "gradient_norm": NUMBER,
+        "model/0000": {"shape": [2, 3], "dtype": "float32"},
+    },
+    "size": 8,
+    "batch_size": 2,
+    "precision": "float32",
+}
+MAKE = {name: TRAIN[name] for name in ("file", "inputs", "outputs")}
+
+
+def give_programs(folder, content=b"", **programs):
+    """Adds programs, all of one content, to a bundle."""
+    path = folder / TRAIN["file"]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    files = json.loads((folder / bundle.MANIFEST).read_bytes())["files"]
+    files |= {TRAIN["file"]: hashlib.sha256(content).hexdigest()}
+    change_manifest(folder, programs=programs, data=["data/photos"], files=files)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": None},
+        {"file": 3},
+        {"file": "../step.gz"},
+        {"file": "/step.gz"},
+        {"inputs": None},
+        {"inputs": []},
+        {"outputs": {"loss": 1}},
+        {"outputs": {"loss": {"shape": []}}},
+        {"outputs": {"loss": {"dtype": "float32"}}},
+        {"outputs": {"loss": {"shape": 3, "dtype": "float32"}}},
+        {"outputs": {"loss": {"shape": [-1], "dtype": "float32"}}},
+        {"outputs": {"loss": {"shape": [True], "dtype": "float32"}}},
+        {"outputs": {"loss": {"shape": [1.0], "dtype": "float32"}}},
+        {"outputs": {"loss": {"shape": [], "dtype": 4}}},
+        {"outputs": {"loss": {"shape": [], "dtype": "float31"}}},
+        {"batch_size": "2"},
+        {"batch_size": 0},
+        {"size": None},
+        {"size": 8.5},
+        {"precision": ["float32"]},
+    ],
+    ids=str,
+)
+def test_a_program_of_another_form_is_refused(folder, changes):
+    give_programs(folder, train=TRAIN, pairs=MAKE)
+    assert bundle.Bundle(folder).training() == ("train", TRAIN)
+    give_programs(folder, train={**TRAIN, **changes}, pairs=MAKE)
+    with pytest.raises(bundle.BundleError, match="its 'programs' is none"):
+        bundle.Bundle(folder)
+
+
+@pytest.mark.parametrize("key", ["file", "inputs", "outputs", "size", "precision"])
+def test_a_program_that_lacks_something_is_refused(folder, key):
+    give_programs(folder, train={name: value for name, value in TRAIN.items() if name != key})
+    with pytest.raises(bundle.BundleError, match="its 'programs' is none"):
+        bundle.Bundle(folder)
+
+
+def renamed(kind, name):
+    entry = copy.deepcopy(TRAIN)
+    entry[kind][f"{name}0"] = entry[kind].pop(name)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("inputs", "step", "inputs of train its state, its data and step. Received: 'step0'"),
+        ("inputs", "model/0000", "inputs of train .* Received: 'model/00000'"),
+        ("inputs", "data/photos", "inputs of train .* Received: 'data/photos0'"),
+        ("outputs", "model/0000", "outputs of train .* Received: 'model/00000'"),
+        ("outputs", "loss", "expected 'loss' among the outputs of train"),
+        ("outputs", "gradient_norm", "expected 'gradient_norm' among the outputs of train"),
+    ],
+)
+def test_a_program_of_other_arrays_is_refused(folder, kind, name, message, capsys):
+    give_programs(folder, train=renamed(kind, name))
+    with pytest.raises(bundle.BundleError, match=message) as error:
+        bundle.Bundle(folder).training("train")
+    assert bundle.main(["--bundle", str(folder)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {error.value}\n")
+
+
+def test_a_program_whose_data_is_not_named_is_refused(folder):
+    give_programs(folder, train=TRAIN)
+    change_manifest(folder, data=[])
+    with pytest.raises(bundle.BundleError, match="Received: 'data/photos'"):
+        bundle.Bundle(folder).training()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00rubbish" * 99, b"ML\xefR"], ids=["nothing", "rubbish", "cut"]
+)
+def test_a_program_that_jax_cannot_read_is_refused(folder, content):
+    pytest.importorskip("jax")
+    give_programs(folder, gzip.compress(content), train=TRAIN)
+    opened = bundle.Bundle(folder)
+    with pytest.raises(bundle.BundleError, match=r"train.stablehlo.gz is no .*JAX runs") as error:
+        bundle.Step(opened, "train", STATE, {"data/photos": np.zeros([2, 8, 8, 3], np.uint8)})
+    assert "\n" not in str(error.value)
+
+
+def test_a_program_of_other_inputs_is_refused(folder):
+    pytest.importorskip("jax")
+    give_programs(folder, gzip.compress(b"func.func @main() { return }"), train=TRAIN)
+    data = {"data/photos": np.zeros([2, 8, 8, 3], np.uint8)}
+    with pytest.raises(bundle.BundleError, match=r"train.stablehlo.gz is no program that JAX runs"):
+        bundle.Step(bundle.Bundle(folder), "train", STATE, data)
+
+
+def test_what_the_device_lacks_is_not_blamed_on_the_program(tmp_path):
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"), bundle._running(tmp_path):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
 
 def test_a_checkpoint_comes_back_exactly_and_takes_the_place_of_the_former(folder):
@@ -155,6 +286,7 @@ DAMAGES = [
     (lambda folder: (folder / "manifest.json").write_text("[]"), "it is no object of JSON"),
     (lambda folder: (folder / "manifest.json").write_text("[" * 10**5), "it is not JSON"),
     (lambda folder: change_manifest(folder, state=[]), "its 'state' is none"),
+    (lambda folder: change_manifest(folder, state={"a": {"name": "a"}}), "its 'state' is none"),
     (lambda folder: change_manifest(folder, data=["../photos"]), "its 'data' is none"),
     (lambda folder: change_manifest(folder, programs={"a": 1}), "its 'programs' is none"),
 ]
@@ -185,6 +317,27 @@ def test_mistakes_are_told_in_one_line(folder, capsys):
     assert bundle.main(["--bundle", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no program that trains" in line
+
+
+@pytest.mark.parametrize("name", ["nope", "pairs", ""])
+def test_only_programs_that_train_are_offered(folder, name, capsys):
+    give_programs(folder, pairs=MAKE, train=TRAIN, other=TRAIN)
+    assert bundle.main(["--bundle", str(folder), "--program", name]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert f"no program {name} that trains" in line
+    assert line.endswith("Expected one of: train, other.")
+
+
+@pytest.mark.parametrize("step", [-7, 2**62, 10**400], ids=["negative", "large", "long"])
+def test_a_step_out_of_range_is_refused(folder, step):
+    bundle.save(folder / "run", STATE, 3, "train")
+    path = folder / "run" / "0000003" / "checkpoint.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "step": step}))
+    with pytest.raises(bundle.BundleError, match=r"expected a step from 0") as error:
+        bundle.Bundle(folder).checkpoint(folder / "run")
+    assert len(str(error.value)) < 100 + len(str(path))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,16 @@ CHECKPOINTS = "checkpoints"
 # Of one archive of arrays and of one program, unpacked, in bytes.
 _LARGEST, _LARGEST_PROGRAM = 2**34, 2**30
 
+# Steps are counted in 64 bits, and a schedule adds to them.
+_MOST_STEPS = 2**62
+
+# As a manifest names them; NumPy alone does not know the last.
+_TYPES = frozenset(
+    ["bool", "float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    + ["bfloat16"]
+)
+
 _LUMINANCE = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -49,6 +59,10 @@ _LUMINANCE = np.array(
         [72, 92, 95, 98, 112, 100, 103, 99],
     ]
 )
+
+
+# What a step gives beside the state that it changes.
+_RESULTS = ("loss", "gradient_norm")
 
 
 class BundleError(ValueError):
@@ -104,13 +118,50 @@ class Bundle:
         """
         programs = self.manifest["programs"]
         if name not in programs:
-            raise BundleError(
-                f"There is no program {name} in {self.folder}. Expected one of: "
-                f"{', '.join(programs) or 'none'}."
-            )
+            raise self._no_program(name, programs)
         entry = programs[name]
-        artifact = _unzip(self.folder / entry["file"], self.read(entry["file"]))
-        return load_program(artifact, entry["inputs"], entry["outputs"])
+        path = self.folder / entry["file"]
+        artifact = _unzip(path, self.read(entry["file"]))
+        with _running(path):
+            return load_program(artifact, entry["inputs"], entry["outputs"])
+
+    def training(self, name: str | None = None) -> tuple[str, dict]:
+        """Returns a program that trains, or the first of them: its name, and its entry.
+
+        Raises:
+            BundleError: if there is no such program, it does not train, or it takes or gives other
+                arrays than a step does.
+        """
+        programs = self.manifest["programs"]
+        training = [key for key, entry in programs.items() if "batch_size" in entry]
+        if name is None and not training:
+            raise BundleError(f"{self.folder} holds no program that trains.")
+        name = training[0] if name is None else name
+        if name not in training:
+            raise self._no_program(name, training, "that trains ")
+        entry, state = programs[name], self.manifest["state"]
+        path = self.folder / MANIFEST
+        for result in _RESULTS:
+            if result not in entry["outputs"]:
+                raise BundleError(f"{path}: expected {result!r} among the outputs of {name}.")
+        known = [
+            ("inputs", {"step", *state, *self.manifest["data"]}, "its state, its data and step"),
+            ("outputs", {*_RESULTS, *state}, f"its state, {' and '.join(_RESULTS)}"),
+        ]
+        for kind, names, expected in known:
+            unknown = next((key for key in entry[kind] if key not in names), None)
+            if unknown is not None:
+                raise BundleError(
+                    f"{path}: expected as {kind} of {name} {expected}. Received: {unknown!a}"
+                )
+        return name, entry
+
+    def _no_program(self, name: str, expected, which: str = "") -> BundleError:
+        shown = name if name.isprintable() else ascii(name)
+        return BundleError(
+            f"There is no program {shown} {which}in {self.folder}. Expected one of: "
+            f"{', '.join(expected) or 'none'}."
+        )
 
     def data(self) -> dict[str, np.ndarray]:
         """Returns what the pairs are made from, by name."""
@@ -158,10 +209,16 @@ class Bundle:
             description = json.loads((path / "checkpoint.json").read_bytes())
             kinds = {"step": int, "program": str, "files": dict}
             whole = all(type(description[name]) is kind for name, kind in kinds.items())
+            step = description["step"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
         if not whole:
             raise BundleError(f"{path} is damaged: expected a checkpoint.json in it.")
+        if not 0 <= step < _MOST_STEPS:
+            raise BundleError(
+                f"{path} is damaged: expected a step from 0 to below 2**62. Received: "
+                f"{str(step)[:40]}"
+            )
         return description, self._state(path, description["files"])
 
     def _state(self, folder: Path, hashes: dict, prefix: str = "") -> dict[str, np.ndarray]:
@@ -317,8 +374,12 @@ def _unzip(path: Path, content: bytes) -> bytes:
     try:
         with gzip.open(io.BytesIO(content)) as file:
             artifact = file.read(_LARGEST_PROGRAM + 1)
+        # To gzip, an empty file is whole.
+        compressed = content != b""
     except (OSError, EOFError, zlib.error):
-        raise BundleError(f"{path} is no program: it is not compressed by gzip.") from None
+        compressed = False
+    if not compressed:
+        raise BundleError(f"{path} is no program: it is not compressed by gzip.")
     if len(artifact) > _LARGEST_PROGRAM:
         raise BundleError(f"{path} is no program: it unpacks to over {_LARGEST_PROGRAM >> 30} GiB.")
     return artifact
@@ -335,8 +396,25 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
             raise ValueError("it holds other files")
         return arrays
     except Exception as error:  # NumPy raises errors of any type of what is damaged
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{path} is no archive of arrays: {ascii(reason)[1:-1]}") from None
+        raise BundleError(f"{path} is no archive of arrays: {_reason(error)}") from None
+
+
+@contextlib.contextmanager
+def _running(path: Path):
+    """Tells in one line what JAX does not like about a program, whose errors are of any type."""
+    try:
+        yield
+    except Exception as error:
+        # This the device lacks, not the program.
+        if isinstance(error, BundleError | ImportError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise BundleError(f"{path} is no program that JAX runs: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of an error's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ascii((lines or [type(error).__name__])[0])[1:-1]
 
 
 def _wrong(manifest: dict) -> str | None:
@@ -346,15 +424,40 @@ def _wrong(manifest: dict) -> str | None:
         if type(manifest.get(key)) is not kind:
             return key
     for entry in manifest["state"].values():
-        if not isinstance(entry, dict) or not {"name", "shape", "dtype"} <= entry.keys():
+        if not _is_array(entry) or not isinstance(entry.get("name"), str):
             return "state"
     # Files below the bundle's folder, and nowhere else.
     if not all(isinstance(name, str) and _is_below(name) for name in manifest["data"]):
         return "data"
-    programs = manifest["programs"].values()
-    if not all(isinstance(entry, dict) for entry in programs):
+    if not all(_is_program(entry) for entry in manifest["programs"].values()):
         return "programs"
     return None
+
+
+def _is_array(entry) -> bool:
+    """Whether this describes an array: its shape, and the type of its numbers."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(shape := entry.get("shape"), list)
+        and all(type(side) is int and side >= 0 for side in shape)
+        and isinstance(dtype := entry.get("dtype"), str)
+        and dtype in _TYPES
+    )
+
+
+def _is_program(entry) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+        return False
+    if not _is_below(entry["file"]):
+        return False
+    for arrays in (entry.get("inputs"), entry.get("outputs")):
+        if not isinstance(arrays, dict) or not all(map(_is_array, arrays.values())):
+            return False
+    if "batch_size" not in entry:  # it does not train
+        return True
+    numbers = (entry["batch_size"], entry.get("size"))
+    whole = all(type(number) is int and number > 0 for number in numbers)
+    return whole and isinstance(entry.get("precision"), str)
 
 
 def _is_below(name: str) -> bool:
@@ -371,6 +474,9 @@ def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict
 
     Returns:
         A function of a dict of at least the inputs to a dict of the outputs.
+
+    Raises:
+        Exception: of some type of JAX's, if it is no artifact.
     """
     import jax
     from jax import export
@@ -391,6 +497,7 @@ def load_program(artifact: bytes, inputs: dict, outputs: dict) -> Callable[[dict
         mlir_module_serialized=artifact,
         module_kept_var_idx=tuple(range(len(arguments))),
     )
+    exported.mlir_module()  # which fails now rather than in the first call
 
     def call(arrays: dict) -> dict:
         return dict(zip(outputs, exported.call(*(arrays[name] for name in inputs)), strict=True))
@@ -411,17 +518,15 @@ class Step:
         batch_size: pairs in a step.
 
     Raises:
-        BundleError: if there is no such program, or it does not train.
+        BundleError: if there is no such program, it does not train, or JAX cannot run it.
     """
 
     def __init__(self, bundle: Bundle, name: str, state: dict, data: dict):
         import jax
 
         keep_compiled(bundle)
-        entry = bundle.manifest["programs"].get(name, {})
+        _, entry = bundle.training(name)
         program = bundle.program(name)
-        if "batch_size" not in entry:
-            raise BundleError(f"{name} is not a program that trains. See --list.")
         self.batch_size = entry["batch_size"]
         changing = {key: state[key] for key in entry["outputs"] if key in state}
         self._constant = {key: value for key, value in state.items() if key not in changing}
@@ -433,7 +538,8 @@ class Step:
             return outputs, {key: outputs.pop(key) for key in changing}
 
         arguments = (self._changing, self._inputs, np.int64(0))
-        self._take = jax.jit(take, donate_argnums=0).lower(*arguments).compile()
+        with _running(bundle.folder / entry["file"]):
+            self._take = jax.jit(take, donate_argnums=0).lower(*arguments).compile()
 
     def __call__(self, number: int) -> dict:
         """Takes the step of this number; returns ``loss`` and ``gradient_norm``, of JAX."""
@@ -478,13 +584,16 @@ def train(
         The step reached.
     """
     start = time.monotonic()
+    bundle.training(name)
     import jax
 
     found = bundle.checkpoint(folder)
     step, state = (found[0]["step"], found[1]) if found else (0, bundle.initial_state())
     last = min(bundle.manifest["steps"], steps or bundle.manifest["steps"])
     print(f"{name} on {jax.devices()[0].device_kind}, from step {step} to {last}", flush=True)
-    take = Step(bundle, name, state, bundle.data())
+    data = bundle.data()
+    print("compiling, which takes minutes where JAX has not kept it", flush=True)
+    take = Step(bundle, name, state, data)
     logged = saved = time.monotonic()
     print(f"compiled after {logged - start:.0f} s", flush=True)
     logged_step = first = step
@@ -548,14 +657,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle(options.bundle)
-        programs = bundle.manifest["programs"]
         if options.list:
-            print("\n".join(programs))
+            print("\n".join(bundle.manifest["programs"]))
             return 0
-        training = [name for name in programs if "batch_size" in programs[name]]
-        if not training and options.program is None:
-            raise BundleError(f"{options.bundle} holds no program that trains.")
-        name = options.program or training[0]
+        name, _ = bundle.training(options.program)
         folder = options.output or bundle.folder / CHECKPOINTS
         train(bundle, name, folder, options.steps, options.minutes, options.log_every)
     except BundleError as error:

@@ -1,5 +1,7 @@
 """TensorFlow functions as programs that JAX runs: the same numbers, nothing of TensorFlow."""
 
+import gzip
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -30,7 +32,7 @@ def run(tmp_path):
 
     def run(program, arrays):
         entry = write_program(tmp_path, "program", program)
-        content = (tmp_path / entry["file"]).read_bytes()
+        content = gzip.decompress((tmp_path / entry["file"]).read_bytes())
         function = bundle.load_program(content, entry["inputs"], entry["outputs"])
         return function(arrays)
 

@@ -65,7 +65,9 @@ def random_pairs() -> Pairs:
 def exported(tiny, tmp_path_factory):
     """The folder of a bundle."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    export_bundle(CONFIG, folder, random_pairs(), match_sizes=[(32, 40)])
+    begun = []
+    export_bundle(CONFIG, folder, random_pairs(), match_sizes=[(32, 40)], begin=begun.append)
+    assert begun == list(bundle.Bundle(folder).manifest["programs"])
     return folder
 
 
@@ -124,6 +126,7 @@ def test_the_script_needs_numpy_and_jax_alone_and_resumes(folder, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{NAME} on ") and "from step 0 to 6" in lines[0]
+    assert lines[1].startswith("compiling")
     assert any(line.startswith("step 6/6  loss ") and "pairs/s" in line for line in lines)
 
     assert bundle.main(["--bundle", str(folder), "--steps", "10"]) == 0
@@ -222,6 +225,31 @@ def test_a_damaged_bundle_is_refused(folder, refused):
     manifest = json.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 9}))
     assert "of format 9, expected format 2" in refused("--from-bundle", folder)
+
+
+def test_a_changed_configuration_of_a_bundle_is_refused(folder, refused, tmp_path):
+    bundle.save(folder / "checkpoints", bundle.Bundle(folder).initial_state(), 1, NAME)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("# changed")
+    assert "config.yaml is cut or changed" in refused("--from-bundle", folder)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("program", ["nope", f"pairs-{SIZE}x{BATCH}"])
+def test_a_checkpoint_of_another_program_is_refused(folder, refused, program, tmp_path):
+    bundle.save(folder / "checkpoints", bundle.Bundle(folder).initial_state(), 1, program)
+    message = refused("--from-bundle", folder)
+    assert f"no program {program} that trains" in message
+    assert message.endswith(f"Expected one of: {NAME}.")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_of_a_negative_step_is_refused(folder, refused, tmp_path):
+    bundle.save(folder / "checkpoints", bundle.Bundle(folder).initial_state(), -7, NAME)
+    assert "holds no checkpoints" in refused("--from-bundle", folder)
+    os.rename(folder / "checkpoints/-000007", folder / "checkpoints/0000007")
+    assert "expected a step from 0" in refused("--from-bundle", folder)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_state_of_another_network_is_refused(folder, refused, tmp_path):

@@ -143,6 +143,7 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
         bundled_pairs(largest),
         variants,
         [two_numbers(text) for text in arguments.match],
+        begin=lambda name: print(f"Lowering {name}", file=sys.stderr, flush=True),
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +59,7 @@ def export_bundle(
     variants: Sequence[Variant] = (),
     match_sizes: Sequence[tuple[int, int]] = (),
     further: Mapping[str, tuple[Program, dict]] = types.MappingProxyType({}),
+    begin: Callable[[str], object] = lambda name: None,
 ) -> dict:
     """Writes a bundle, which `tfdense.bundle` describes.
 
@@ -70,6 +71,7 @@ def export_bundle(
             each batch there is a program, too, that only makes it.
         match_sizes: (height, width) of images, for each of which there is a program that matches.
         further: other programs by name, each with what its entry in the manifest says beside.
+        begin: is called with the name of each program before it is lowered, which takes a while.
 
     Returns:
         The manifest.
@@ -87,15 +89,18 @@ def export_bundle(
         programs = {}
         for variant in variants:
             batch = f"{variant.size}x{variant.batch_size}"
-            trainer = new_trainer(variant.configure(config))
             name = f"train-{batch}-{variant.precision}"
+            begin(name)
+            trainer = new_trainer(variant.configure(config))
             entry = write_program(temporary, name, lower_step(trainer, pairs))
             programs[name] = {**entry, **variant._asdict()}
             if f"pairs-{batch}" not in programs:
+                begin(f"pairs-{batch}")
                 program = lower_pairs(trainer.config, pairs)
                 programs[f"pairs-{batch}"] = write_program(temporary, f"pairs-{batch}", program)
         for size in match_sizes:
             name = "match-{}x{}".format(*size)
+            begin(name)
             programs[name] = write_program(temporary, name, lower_match(trainer, size))
         for name, (program, entry) in further.items():
             programs[name] = {**write_program(temporary, name, program), **entry}

@@ -165,14 +165,16 @@ def _bundled(
     try:
         opened = bundle.Bundle(folder)
         found = opened.checkpoint(folder / bundle.CHECKPOINTS)
+        if found is None:
+            raise InputError(
+                f"{folder} holds no {bundle.CHECKPOINTS}: its train.py makes them, "
+                "or copy them there."
+            )
+        description, state = found
+        _, program = opened.training(description["program"])
+        opened.read("config.yaml")  # as it was written, or not at all
     except bundle.BundleError as error:
         raise InputError(str(error)) from None
-    if found is None:
-        raise InputError(
-            f"{folder} holds no {bundle.CHECKPOINTS}: its train.py makes them, or copy them there."
-        )
-    description, state = found
-    program = opened.manifest["programs"][description["program"]]
     variant = [
         f"data.size={program['size']}",
         f"train.batch_size={program['batch_size']}",
