@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from tfdense.ops.correlation import is_differentiated
+
 NEGATIVE_SLOPE = 0.1
 _EPSILON = 1e-5
 _MOMENTUM = 0.9
@@ -11,6 +13,22 @@ _MOMENTUM = 0.9
 def leaky_relu(x) -> tf.Tensor:
     """Leaky ReLU with slope 0.1, as everywhere in PDC-Net."""
     return tf.nn.leaky_relu(x, NEGATIVE_SLOPE)
+
+
+def _dilated(x, kernel, *arguments, **dilations) -> tf.Tensor:
+    """Is `tf.nn.conv2d` with a gradient on every CPU; many lack that of a dilated convolution."""
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(upstream):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = tf.nn.convolution(x, kernel, *arguments, **dilations)
+            return tape.gradient(y, [x, kernel], upstream)
+
+        return tf.nn.conv2d(x, kernel, *arguments, **dilations), gradient
+
+    return convolve(x, tf.convert_to_tensor(kernel))
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -69,16 +87,14 @@ class ConvolutionBlock(keras.layers.Layer):
         return self.add_weight(name=name, shape=(self.filters,), initializer=initializer, **kwargs)
 
     def call(self, x, training=False):
-        # TensorFlow's own kernels for CPUs lack the gradient of the one with a dilation; what is
-        # served had better be one operation.
-        convolve = tf.nn.convolution if training else tf.nn.conv2d
         if training and self.trainable:
-            x = self._normalize(self._convolve(convolve, x, self.kernel, self.bias))
+            x = self._normalize(self._convolve(x, self.kernel, self.bias))
         else:
-            x = self._convolve(convolve, x, *self._folded())
+            x = self._convolve(x, *self._folded())
         return leaky_relu(x) if self.activate else x
 
-    def _convolve(self, convolve, x, kernel, bias):
+    def _convolve(self, x, kernel, bias):
+        convolve = _dilated if self.dilation > 1 and is_differentiated() else tf.nn.conv2d
         x = convolve(x, kernel, 1, self.padding.upper(), dilations=self.dilation)
         return x if bias is None else tf.nn.bias_add(x, bias)
 
