@@ -18,7 +18,7 @@ import numpy as np
 from bench.device_profile import WHOLE, matching_share, profile
 from bench.device_runtimes import RUNTIMES
 from bench.timing import in_turns
-from tfdense.errors import InputError
+from tfdense.errors import exit_status
 from tfdense.evaluation import metrics
 from tfdense.evaluation.datasets import find_pairs
 from tfdense.evaluation.pairs import EvaluationPair
@@ -48,17 +48,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds folders of data sets")
     parser.add_argument("--rounds", type=int, default=20, help="of all in turns (%(default)s)")
     arguments = parser.parse_args()
-    try:
-        infos = [read_info(path) for path in arguments.files]
-        print(_speed_table(infos, arguments.rounds))
-        for info in infos:
-            print(_profile_table(info, arguments.rounds))
-        if arguments.data is not None:
-            print(_accuracy_table(infos, arguments.data))
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(parser.prog, lambda: _measure(arguments))
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    infos = [read_info(path) for path in arguments.files]
+    print(_speed_table(infos, arguments.rounds))
+    for info in infos:
+        print(_profile_table(info, arguments.rounds))
+    if arguments.data is not None:
+        print(_accuracy_table(infos, arguments.data))
 
 
 def _speed_table(infos: Iterable[FileInfo], rounds: int) -> str:

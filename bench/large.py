@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 import tfdense
-from tfdense.errors import InputError
+from tfdense.errors import exit_status
 from tfdense.images import find_images, read_image
 from tfdense.inference.match import Match
 from tfdense.inference.spans import read_tiles
@@ -100,13 +100,13 @@ def main() -> int:
     parser.add_argument("--max-side", type=int, help="see tfdense match")
     parser.add_argument("--tiles", default="none", help="see tfdense match (%(default)s)")
     arguments = parser.parse_args()
-    try:
-        tiles = read_tiles(arguments.tiles)
-        matcher = tfdense.load(arguments.model, max_side=arguments.max_side, tiles=tiles)
-        paths = find_images(arguments.data)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(parser.prog, lambda: _measure(arguments))
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    tiles = read_tiles(arguments.tiles)
+    matcher = tfdense.load(arguments.model, max_side=arguments.max_side, tiles=tiles)
+    paths = find_images(arguments.data)
     width = round((arguments.megapixels * 1e6 * 4 / 3) ** 0.5)
     pair = large_pair(paths, round(0.75 * width), width)
     # What the first match prepares does not count.
@@ -123,7 +123,6 @@ def main() -> int:
         f"peak memory of the process {peak / 1e9:.2f} GB, AEPE {error.mean():.2f}, {shares}, "
         f"mean P_{match.radius:.3g} {100 * match.confidence.mean():.1f}"
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import exit_status
 from tfdense.lite import LiteMatcher
 from tfdense.tflite_files import count_operations, read_operations
 
@@ -35,11 +35,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="for LiteRT (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=30, help="(%(default)s)")
     arguments = parser.parse_args()
-    try:
-        matcher = LiteMatcher(arguments.file, arguments.threads)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(parser.prog, lambda: _show(arguments))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    matcher = LiteMatcher(arguments.file, arguments.threads)
     content = arguments.file.read_bytes()
     times = measure(matcher, arguments.repetitions)
     height, width = matcher.size
@@ -52,7 +52,6 @@ def main() -> int:
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"peak memory of the process: {peak / 1e9:.2f} GB")
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tfdense
-from tfdense.errors import InputError
+from tfdense.errors import InputError, exit_status
 from tfdense.evaluation.readers.folders import only_image
 from tfdense.evaluation.truth_files import read_numbers
 from tfdense.startup import import_tensorflow
@@ -157,17 +157,17 @@ def main() -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the views of one scene")
     parser.add_argument("--cells", type=float, nargs="+", default=[1.0], help="in px (%(default)s)")
     arguments = parser.parse_args()
-    try:
-        views = read_views(arguments.folder)
-        import_tensorflow()
-        matcher = tfdense.load("pdcnet-lite")
-        matches = {
-            pair: matcher.match(*(views[name].path for name in pair), both_ways=True)
-            for pair in pairs_of(views)
-        }
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(parser.prog, lambda: _measure(arguments))
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    views = read_views(arguments.folder)
+    import_tensorflow()
+    matcher = tfdense.load("pdcnet-lite")
+    matches = {
+        pair: matcher.match(*(views[name].path for name in pair), both_ways=True)
+        for pair in pairs_of(views)
+    }
     for cell in arguments.cells:
         for known in (True, False):
             camera = "known" if known else "found"
@@ -175,7 +175,6 @@ def main() -> int:
                 f"cell {cell:g} px, camera {camera}: {model_of(views, matches, known, cell=cell)}"
             )
     print(poses_of(views, matches))
-    return 0
 
 
 if __name__ == "__main__":

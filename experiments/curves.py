@@ -3,11 +3,15 @@
 Step 0 of each run is where the one before ended.
 """
 
+import argparse
+import itertools
 import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from tfdense.errors import InputError, exit_status, listed
 
 PANELS = {
     "training loss": ("loss",),
@@ -17,13 +21,21 @@ PANELS = {
 }
 
 
-def main() -> None:
-    picture, *files = sys.argv[1:]
+def main() -> int:
+    """Writes the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("metrics", type=Path, nargs="+", help="metrics.csv of the runs, in order")
+    arguments = parser.parse_args()
+    return exit_status(parser.prog, lambda: _draw(arguments.picture, arguments.metrics))
+
+
+def _draw(picture: Path, files: list[Path]) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
     start = 0
     for number, file in enumerate(files):
-        rows = np.genfromtxt(file, delimiter=",", names=True)
+        rows = _read(file)
         for panel, (title, columns) in zip(panels, PANELS.items(), strict=True):
             for i, column in enumerate(columns):
                 known = np.isfinite(rows[column])
@@ -37,9 +49,23 @@ def main() -> None:
             if number == 0 and len(columns) > 1:
                 panel.legend()
         start += int(np.nanmax(rows["step"]))
-    figure.suptitle(", ".join(Path(file).stem for file in files))
+    figure.suptitle(", ".join(file.stem for file in files))
     figure.savefig(picture, dpi=100)
 
 
+def _read(file: Path) -> np.ndarray:
+    """Returns the rows of a run's metrics, by column."""
+    wanted = {"step", *itertools.chain.from_iterable(PANELS.values())}
+    try:
+        rows = np.atleast_1d(np.genfromtxt(file, delimiter=",", names=True))
+    except (ValueError, IndexError, TypeError):
+        rows = np.empty(0)
+    if not rows.size or not wanted <= set(rows.dtype.names or ()):
+        raise InputError(
+            f"Expected metrics of a run with columns {listed(sorted(wanted))}. Received: {file}"
+        )
+    return rows
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

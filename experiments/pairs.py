@@ -15,7 +15,7 @@ import numpy as np
 
 from tfdense.config import load_config
 from tfdense.data import training_pairs
-from tfdense.errors import InputError
+from tfdense.errors import exit_status
 from tfdense.images import write_image
 from tfdense.ops import warping
 from tfdense.options import one, positive
@@ -38,12 +38,7 @@ def main() -> int:
         help="of the pairs that are measured, in batches (%(default)s)",
     )
     arguments = parser.parse_args()
-    try:
-        _show(arguments)
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(parser.prog, lambda: _show(arguments))
 
 
 def _show(arguments: argparse.Namespace) -> None:

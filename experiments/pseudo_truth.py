@@ -10,12 +10,14 @@ unknown where going to the source and back ends further away than --within.
 import argparse
 import itertools
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tfdense.data.sequences import find_sequences
+from tfdense.errors import exit_status
 from tfdense.images import read_image
 
 
@@ -38,15 +40,21 @@ def consistent_flow(target: np.ndarray, source: np.ndarray, within: float) -> np
     return np.where((error <= within)[..., None], there, np.nan)
 
 
-def main() -> None:
+def main() -> int:
+    """Writes the pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("videos", type=Path, help="folder of folders of frames")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--within", type=float, default=0.5, metavar="PX")
     arguments = parser.parse_args()
+    return exit_status(parser.prog, lambda: _write(arguments))
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    videos = find_sequences(arguments.videos)
     arguments.output.mkdir(parents=True)
     rows = ["source,target,flow"]
-    for frames in find_sequences(arguments.videos):
+    for frames in videos:
         scene = frames[0].parent.name
         (arguments.output / scene).mkdir()
         for frame in frames:
@@ -62,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfdense.config import load_config
 from tfdense.data import training_pairs
-from tfdense.errors import InputError
+from tfdense.errors import exit_status
 from tfdense.images import write_image
 from tfdense.options import one, positive
 
@@ -30,12 +30,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--count", type=one(positive), default=40, help="of pairs (%(default)s)")
     arguments = parser.parse_args()
-    try:
-        _write(arguments)
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(parser.prog, lambda: _write(arguments))
 
 
 def _write(arguments: argparse.Namespace) -> None:

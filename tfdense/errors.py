@@ -1,7 +1,8 @@
 """The errors a user can mend."""
 
 import reprlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -15,6 +16,24 @@ class InputError(ValueError):
 
 class OutputError(InputError):
     """A file cannot be written where the user wants it, as on a full disk."""
+
+
+def exit_status(program: str, run: Callable[[], object]) -> int:
+    """Does the work of a script, and tells of a mistake of the user in one line.
+
+    Args:
+        program: its name.
+        run: does the work.
+
+    Returns:
+        The exit status: 0, or 2 after an InputError or OSError, which standard error names.
+    """
+    try:
+        run()
+    except (InputError, OSError) as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def check_file(path: Path, what: str) -> None:

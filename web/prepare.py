@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, exit_status
 from tfdense.files import replacing
 from tfdense.masking import NOISE
 from tfdense.tflite_files import open_file
@@ -178,14 +178,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", metavar="FILE", help="a .tflite; the first is taken")
     arguments = parser.parse_args()
-    try:
-        manifest = prepare(arguments.models)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(parser.prog, lambda: _show(prepare(arguments.models)))
+
+
+def _show(manifest: dict) -> None:
     for model in manifest["models"]:
         print(f"{model['file']}: {model['bytes'] / 1e6:.2f} MB")
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, exit_status
 from web.prepare import PAGE
 
 # Threads of WebAssembly share memory, which browsers give only to a page that is isolated from
@@ -97,13 +97,13 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     arguments = parser.parse_args()
-    try:
-        if not (PAGE / "built" / "models.json").is_file():
-            raise InputError("The page lacks LiteRT.js and a model: run `make web`.")
-        server = make_server(arguments.port, arguments.host)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(parser.prog, lambda: _serve(arguments))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    if not (PAGE / "built" / "models.json").is_file():
+        raise InputError("The page lacks LiteRT.js and a model: run `make web`.")
+    server = make_server(arguments.port, arguments.host)
     # Only at this name, or by https, do browsers give a page threads and the camera.
     address = f"http://localhost:{server.server_port}/"
     print(f"{address} (Ctrl-C ends)", flush=True)
@@ -115,7 +115,6 @@ def main() -> int:
         print()
     finally:
         server.server_close()
-    return 0
 
 
 if __name__ == "__main__":
