@@ -1,5 +1,7 @@
 """Masks of source and target, given or by an alpha channel: what they exclude, and nothing else."""
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from tfdense.cli import main
 from tfdense.data.photos import bundled_pair
 from tfdense.errors import InputError
 from tfdense.images import read_image
+from tfdense.inference.matcher import Matcher
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,13 @@ def masks():
 @pytest.fixture(scope="module")
 def matcher():
     return tfdense.load("pdcnet-lite", max_side=320)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Makes matchers of any mode at 160 px; they share a network, and what it has prepared."""
+    backend = tfdense.load("pdcnet-lite", max_side=160).backend
+    return functools.partial(Matcher, backend)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +96,8 @@ def test_the_warp_shows_nothing_of_what_is_masked(matcher, pair, masks):
 
 
 @pytest.mark.parametrize("mode", ["direct", "multiscale", "wide-baseline", "plane"])
-def test_what_is_masked_does_not_change_the_rest(pair, masks, mode):
-    matcher = tfdense.load("pdcnet-lite", max_side=160, mode=mode, fill=mode != "direct")
+def test_what_is_masked_does_not_change_the_rest(small, pair, masks, mode):
+    matcher = small(mode, fill=mode != "direct")
     random = np.random.default_rng(0)
     answers = []
     for hidden in (random.integers(0, 256, (240, 320, 3)), 0, pair[0][::-1, ::-1]):
@@ -113,8 +123,8 @@ def test_masks_leave_the_flow_elsewhere_as_it_was(matcher, pair, masks, match):
 
 
 @pytest.mark.parametrize("mode", ["direct", "multiscale", "wide-baseline", "plane"])
-def test_masks_of_all_change_nothing_but_the_views_beyond_the_border(pair, mode):
-    matcher = tfdense.load("pdcnet-lite", max_side=160, mode=mode)
+def test_masks_of_all_change_nothing_but_the_views_beyond_the_border(small, pair, mode):
+    matcher = small(mode)
     whole = matcher.match(*pair)
     every = np.ones((240, 320), bool)
     match = matcher.match(*pair, source_mask=every, target_mask=every)

@@ -12,6 +12,12 @@ _ORIENTATION = 0x0112
 _LONG = 4  # the type of a value of 32 bits; others that hold an orientation have 16
 
 
+# A signature decodes up to four files; traced and stored once.
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
 def decode_upright(encoded) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes an image file and turns it upright by its EXIF orientation.
 

@@ -9,16 +9,32 @@ from tfdense.exporting.signatures import checked
 from tfdense.pixels import OPAQUE
 
 
-def match_encoded(
-    match: Callable, source, target, source_mask, target_mask
-) -> dict[str, tf.Tensor]:
-    """Matches images that come as the bytes of JPEG or PNG files, each pair at its own size.
+def match_pair(match: Callable, source, target, source_mask, target_mask) -> dict[str, tf.Tensor]:
+    """Matches two images that come as the bytes of JPEG or PNG files.
 
-    They are decoded by `tfdense.exporting.encoded.decode_upright`, and matched one pair after the
-    other. What is transparent is masked.
+    They are decoded by `tfdense.exporting.encoded.decode_upright`. What is transparent is masked.
 
     Args:
         match: of two batches of images and their masks, see `match_masked`.
+        source, target: strings.
+        source_mask, target_mask: likewise; an empty one is no mask.
+
+    Returns:
+        As `match`, without the dimension of the batch.
+    """
+    source, source_used = _decode(source, source_mask, "source")
+    target, target_used = _decode(target, target_mask, "target")
+    outputs = match(source[None], target[None], source_used[None], target_used[None])
+    return {name: values[0] for name, values in outputs.items()}
+
+
+def match_encoded(
+    match: Callable, source, target, source_mask, target_mask
+) -> dict[str, tf.Tensor]:
+    """Matches pairs of images one after the other, each at its own size.
+
+    Args:
+        match: of a pair, see `match_pair`.
         source, target: strings [batch].
         source_mask, target_mask: likewise; an empty one is no mask, and one string holds for all.
 
@@ -28,7 +44,7 @@ def match_encoded(
     """
 
     def match_one(one):
-        outputs = _match_pair(match, *one)
+        outputs = match(*one)
         return {
             **{name: tf.RaggedTensor.from_tensor(values) for name, values in outputs.items()},
             "target_size": tf.shape(outputs["confidence"]),
@@ -62,7 +78,7 @@ def match_points(
 
     def match_one(one):
         points, *pair = one
-        outputs = _match_pair(match, *pair)
+        outputs = match(*pair)
         return _at_points(outputs["flow"], outputs["confidence"], points)
 
     points = tf.TensorSpec([None, 2]), tf.TensorSpec([None])
@@ -82,14 +98,6 @@ _OF_ANY_SIZE = {
     "logits": tf.RaggedTensorSpec([None, None, None], tf.float32, ragged_rank=1),
     "target_size": tf.TensorSpec([2], tf.int32),
 }
-
-
-def _match_pair(match: Callable, source, target, source_mask, target_mask) -> dict:
-    """Matches two encoded images; the answers lack the dimension of the batch."""
-    source, source_used = _decode(source, source_mask, "source")
-    target, target_used = _decode(target, target_mask, "target")
-    outputs = match(source[None], target[None], source_used[None], target_used[None])
-    return {name: values[0] for name, values in outputs.items()}
 
 
 def _decode(encoded, mask, role: str) -> tuple[tf.Tensor, tf.Tensor]:

@@ -103,9 +103,11 @@ def _functions(model: keras.Model) -> dict[str, Callable]:
     match = _function(functools.partial(signatures.match, model), *[_IMAGES] * 2)
     masked = functools.partial(signatures.match_masked, match)
     masked = _function(masked, *[_IMAGES] * 2, *[_MASKS] * 2)
-    encoded = functools.partial(encoded_pairs.match_encoded, masked)
+    pair = functools.partial(encoded_pairs.match_pair, masked)
+    pair = _function(pair, *[tf.TensorSpec([], tf.string)] * 4)
+    encoded = functools.partial(encoded_pairs.match_encoded, pair)
     encoded = _function(encoded, *[_ENCODED] * 4)
-    points = functools.partial(encoded_pairs.match_points, masked)
+    points = functools.partial(encoded_pairs.match_points, pair)
     points = _function(points, *[_ENCODED] * 2, _POINTS, *[_ENCODED] * 2)
 
     def match_encoded(source, target):
