@@ -168,6 +168,8 @@ def test_waits_grow_and_end_with_the_time():
     [
         (("localhost:80",), {}, "Expected a server as http"),
         (("http://",), {}, "Expected a server as http"),
+        (("http://[x",), {}, r"Expected a server as http.*\[x"),
+        (("http://x:99999",), {}, "Expected a server as http.*99999"),
         (("grpc://x:1",), {}, "the model's name"),
         (("grpc://x:1", "m"), {"protocol": "rest"}, "grpc:// for gRPC"),
         (("http://x", "m"), {"protocol": "soap"}, "a protocol of"),

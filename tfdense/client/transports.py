@@ -4,10 +4,12 @@ import json
 import ssl
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from tfdense.client.calls import NoAnswer, Response, Send
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
 
 
 class Transport(Protocol):
@@ -30,11 +32,7 @@ def connect(url: str, token: str | None, verify: str | bool, is_async: bool) -> 
     Raises:
         InputError: if it is no such URL, or a package is missing.
     """
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("http", "https", "grpc", "grpcs"):
-        raise InputError(
-            f"Expected a server as http://HOST:PORT, https://, grpc:// or grpcs://. Received: {url}"
-        )
+    parts = _parts(url)
     try:
         if parts.scheme.startswith("grpc"):
             return (_AsyncRpc if is_async else _Rpc)(parts, token, verify)
@@ -43,6 +41,21 @@ def connect(url: str, token: str | None, verify: str | bool, is_async: bool) -> 
         raise InputError(
             f"The client needs the package {error.name}: pip install 'tfdense[client]'"
         ) from None
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        # Reading the port checks it.
+        known = parts.hostname and parts.port != 0 and parts.scheme in _SCHEMES
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(
+            "Expected a server as http://HOST:PORT, https://, grpc:// or grpcs://. "
+            f"Received: {shown(url)}"
+        )
+    return parts
 
 
 class _Http:
