@@ -6,6 +6,7 @@ The two are timed by turns in one run, since the ratio says more than the second
 """
 
 import argparse
+import itertools
 import os
 import time
 
@@ -31,13 +32,15 @@ def plain(target, source, radius: int) -> tf.Tensor:
     return tf.stack(means, axis=-1)
 
 
-def forward_and_backward(correlate, shape, radius: int):
-    """Returns a function that computes the correlation and both gradients of fixed features."""
+def step_of(correlate, shape, radius: int, backward: bool):
+    """Returns a function that computes the correlation of fixed features, or both gradients too."""
     generator = np.random.default_rng(0)
     target, source = (tf.constant(generator.normal(size=shape), tf.float32) for _ in range(2))
 
     @tf.function
     def step():
+        if not backward:
+            return [correlate(target, source, radius)]
         with tf.GradientTape() as tape:
             tape.watch([target, source])
             output = correlate(target, source, radius)
@@ -53,14 +56,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     print(f"radius {arguments.radius}, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
-    print(f"{'shape':>16}  {'':>8}  {'CPU s':>7}  {'wall s':>7}")
-    for shape in _SHAPES:
+    print(f"{'shape':>16}  {'':>8}  {'':>8}  {'CPU s':>7}  {'wall s':>7}")
+    for shape, backward in itertools.product(_SHAPES, (False, True)):
         steps = {
-            name: forward_and_backward(function, shape, arguments.radius)
+            name: step_of(function, shape, arguments.radius, backward)
             for name, function in (("plain", plain), ("tfdense", correlation.local))
         }
-        gradients = [step() for step in steps.values()]  # compiles, too
-        for ours, theirs in zip(*gradients, strict=True):
+        results = [step() for step in steps.values()]  # compiles, too
+        for ours, theirs in zip(*results, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
         seconds = {name: [] for name in steps}
@@ -71,8 +74,9 @@ def main() -> None:
                 seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
         medians = {name: np.median(values, axis=0) for name, values in seconds.items()}
         rows = {**medians, "ratio": medians["plain"] / medians["tfdense"]}
+        what = "training" if backward else "forward"
         for name, (cpu, wall) in rows.items():
-            print(f"{'x'.join(map(str, shape)):>16}  {name:>8}  {cpu:7.3f}  {wall:7.3f}")
+            print(f"{'x'.join(map(str, shape)):>16}  {what:>8}  {name:>8}  {cpu:7.3f}  {wall:7.3f}")
 
 
 if __name__ == "__main__":

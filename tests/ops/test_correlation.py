@@ -1,5 +1,7 @@
 """Correlation against brute force, numeric gradients and the original network."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,13 +37,24 @@ def plain_local(target, source, radius):
     return tf.einsum("bhwc,bhwkc->bhwk", target, patches) / channels
 
 
-@pytest.mark.parametrize("radius", [0, 1, 2, 4])
-@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 6, 2, 1)])
+@pytest.mark.parametrize("radius", [0, 1, 2, 4, 9])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 6, 2, 1), (1, 3, 16, 2), (2, 2, 37, 2)])
 def test_local_equals_brute_force(shape, radius):
     target, source = random_pair(shape)
     result = correlation.local(tf.constant(target), tf.constant(source), radius)
     assert result.dtype == tf.float64
     np.testing.assert_allclose(result, brute_force_local(target, source, radius), atol=1e-12)
+
+
+def test_local_of_features_of_unknown_shape():
+    target, source = random_pair((2, 4, 18, 3))
+    function = tf.function(
+        functools.partial(correlation.local, radius=2),
+        input_signature=[tf.TensorSpec([None] * 4, tf.float64)] * 2,
+    )
+    expected = brute_force_local(target, source, 2)
+    np.testing.assert_allclose(function(target, source), expected, atol=1e-12)
+    assert function(target[:, :, :0], source[:, :, :0]).shape == (2, 4, 0, 25)
 
 
 @pytest.mark.parametrize(
