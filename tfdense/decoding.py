@@ -13,7 +13,8 @@ from PIL import Image, ImageFile
 from tfdense.errors import InputError
 
 if "OPENCV_LOG_LEVEL" not in os.environ:  # what it would print of damaged files is raised here
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 5 moved it.
+    (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)
 
 LARGEST_AREA = 2**28
 """Images of more pixels are refused by their header, before they fill the memory."""
