@@ -109,6 +109,18 @@ test-wheel:
 	.venv-wheel/bin/pip install --quiet dist/tfdense-*.whl
 	.venv-wheel/bin/python -I tests/wheel_check.py dist/tfdense-*.whl
 
+# The tests with the oldest versions that the requirements allow.
+.PHONY: test-oldest
+test-oldest: .venv-oldest/ready
+	.venv-oldest/bin/pytest --numprocesses auto --dist loadfile
+
+.venv-oldest/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet 'uv>=0.8,<1'
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
+		--editable '.[dev]'
+	touch $@
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
