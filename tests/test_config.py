@@ -105,6 +105,19 @@ def test_the_last_override_wins():
         ("train: 5", r"train should be a dictionary.* received 5"),
         ("name: 3", r"name should be a valid string, received 3"),
         ("data: {photometry: {jpeg_quality: [90, 30]}}", r"jpeg_quality .*\(smallest, largest\)"),
+        ("data: {warp: {stretch: [1.2, 0.8]}}", r"stretch .*\(smallest, largest\)"),
+        # What would leave nothing but zeros or infinity.
+        (
+            "data: {perturbation: {smoothness: [0.001, 0.1]}}",
+            r"smoothness\.0 .* than or equal to 0\.03",
+        ),
+        ("data: {objects: {log_scale: 500}}", r"log_scale .* less than or equal to 4"),
+        ("data: {worlds: {field_of_view: [1.0e-6, 50]}}", r"field_of_view\.0 .* equal to 1"),
+        ("data: {worlds: {approach: [1.0e-9, 1]}}", r"approach\.0 .* equal to 0\.05"),
+        (
+            "data: {photometry: {domains: {curve_deviation: [1, 300]}}}",
+            r"curve_deviation\.1 .* to 4",
+        ),
         ("data: {photometry: {jpeg_quality: [3]}}", r"data\.photometry\.jpeg_quality"),
         (
             "data: {warp: {homography: 0, affine: 0, thin_plate_spline: 0, composition: 0}}",

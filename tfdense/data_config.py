@@ -30,7 +30,12 @@ _Range = Annotated[tuple[_NotNegative, _NotNegative], _Ordered]
 _Fractions = Annotated[tuple[_Fraction, _Fraction], _Ordered]
 _Shares = Annotated[tuple[_Positive, Annotated[float, Field(gt=0, le=1)]], _Ordered]
 _Positives = Annotated[tuple[_Positive, _Positive], _Ordered]
-_Angle = Annotated[float, Field(gt=0, lt=150)]
+_Angle = Annotated[float, Field(ge=1, lt=150)]
+_Ratio = Annotated[float, Field(ge=0.05, le=20)]
+_Ratios = Annotated[tuple[_Ratio, _Ratio], _Ordered]
+# Of a field on nodes that are 1/32 of the size apart.
+_Smoothness = Annotated[float, Field(ge=1 / 32, le=1)]
+_Logarithm = Annotated[float, Field(ge=0, le=4)]
 _Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], _Ordered]
 
 
@@ -65,7 +70,7 @@ class WarpConfig:
     composition: _NotNegative = 0.2
     corner_displacement: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     rotation: _NotNegative = 15.0
-    stretch: tuple[_Positive, _Positive] = (0.75, 1.25)
+    stretch: _Positives = (0.75, 1.25)
     stretch_direction: _NotNegative = 30.0
     translation: _NotNegative = 0.25
     control_point_deviation: _NotNegative = 0.2
@@ -98,7 +103,7 @@ class PerturbationConfig:
     probability: _Fraction = 1.0
     count: _Counts = (5, 15)
     radius: _Range = (3.0, 10.0)
-    smoothness: _Shares = (0.1, 0.14)
+    smoothness: Annotated[tuple[_Smoothness, _Smoothness], _Ordered] = (0.1, 0.14)
     strength: _Range = (1.0, 1.4)
 
 
@@ -122,7 +127,7 @@ class ObjectConfig:
     count: _Counts = (1, 3)
     size: _Shares = (0.15, 0.5)
     rotation: _NotNegative = 30.0
-    log_scale: _NotNegative = 0.3
+    log_scale: _Logarithm = 0.3
     nudge: _NotNegative = 8.0
     nudge_probability: _Fraction = 0.5
 
@@ -171,10 +176,10 @@ class WorldsConfig:
         0.12,
     )
     baseline: Annotated[tuple[_Positive, Annotated[float, Field(le=90)]], _Ordered] = (0.5, 60.0)
-    approach: _Positives = (0.7, 1.4)
+    approach: _Ratios = (0.7, 1.4)
     pan: _Fraction = 0.15
     rotation: _NotNegative = 15.0
-    zoom: _Positives = (0.3, 3.0)
+    zoom: _Ratios = (0.3, 3.0)
     zoom_probability: _Fraction = 0.3
     moving: _Fraction = 0.5
     shift: _Fraction = 0.15
@@ -223,7 +228,7 @@ class DomainConfig:
     infrared_remap: _Fractions = (0.0, 0.7)
     inversion: _Fraction = 0.0
     curves: _Fraction = 0.0
-    curve_deviation: _Range = (0.2, 0.7)
+    curve_deviation: Annotated[tuple[_Logarithm, _Logarithm], _Ordered] = (0.2, 0.7)
     sketch: _Fraction = 0.0
     sketch_strength: _Fractions = (0.6, 1.0)
     histogram: _Fraction = 0.0
@@ -253,7 +258,7 @@ class PhotometryConfig:
     contrast: _Fraction = 0.4
     saturation: _Fraction = 0.5
     hue: _NotNegative = 20.0
-    gamma: _NotNegative = 0.35
+    gamma: _Logarithm = 0.35
     shading: _Fraction = 0.25
     grey: _Fraction = 0.1
     blur: _Fraction = 0.2

@@ -101,3 +101,23 @@ def test_pairs_of_arrays_and_of_what_keras_reads(tmp_path):
     assert sorted(_shades(given_photos(read))) == list(shades)
     with pytest.raises(InputError, match="an iterable of none"):
         pairs([])
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"count": -1},
+        {"seed": 1.5},
+        {"size": 31},
+        {"photos": 5},
+        {"photos": ""},
+        {"config": {}},
+    ],
+    ids=str,
+)
+def test_what_is_no_argument_of_pairs(argument):
+    ((name, value),) = argument.items()
+    with pytest.raises(InputError, match=rf"Expected .*`{name}`.* Received: {value!r}"):
+        pairs(**argument)

@@ -6,9 +6,8 @@ nothing and a stream can be resumed at any step.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -18,8 +17,7 @@ from tfdense.data.assembly import make_pairs, mixed, with_appearance
 from tfdense.data.canvases import Canvases, canvas_side, pair_seed
 from tfdense.data.megadepth import MegaDepth
 from tfdense.data.megadepth_scenes import held_out
-from tfdense.data.photo_sources import given_photos
-from tfdense.data.photos import split_photos, training_photos, validation_photos
+from tfdense.data.photos import training_photos, validation_photos
 from tfdense.data.real_pairs import RealPairs
 from tfdense.data.sequences import Sequences, make_frames
 from tfdense.data.truth import training_truth, validation_truth
@@ -137,58 +135,6 @@ def validation_pairs(
         return synthetic(*canvases.read(number % len(canvases), own_seed), own_seed, strength=1.0)
 
     return _map(numbers, make).batch(batch_size).prefetch(1)
-
-
-def pairs(
-    photos: str | Path | Iterable | None = None,
-    batch_size: int = 8,
-    size: int | None = None,
-    count: int | None = None,
-    seed: int = 0,
-    config: DataConfig | None = None,
-) -> tf.data.Dataset:
-    """Makes pairs of photos for `fit`, `evaluate` and `predict`: random warps with known flow.
-
-    Args:
-        photos: a folder, searched recursively, of image files in whatever sub-folders, as
-            `keras.utils.image_dataset_from_directory` takes it, and of TFRecord files of encoded
-            images, or one such file; or an iterable of arrays in 0..255, as that function's dataset
-            is one, which is read into memory, whole. None takes the bundled photos.
-        batch_size: pairs in a batch.
-        size: height and width of the images, in px, which the network's stride must divide.
-        count: None makes an endless stream for training: `fit` is told ``steps_per_epoch``. A
-            number makes so many pairs of held-out photos, the same each time.
-        seed: of every random choice.
-        config: the ranges, where the default ones do not suit.
-
-    Returns:
-        Dataset of ({"source", "target"}: float32 [batch, size, size, 3], RGB in 0..255;
-        {"flow": [batch, size, size, 2], in px, from target to source, "mask" and "unmatched":
-        [batch, size, size], 1 where the flow is valid, and where there is no match to be seen}).
-
-    Raises:
-        InputError: if the folder does not exist or holds no usable image.
-    """
-    config = DataConfig() if config is None else config
-    if size is not None:
-        config = dataclasses.replace(config, size=size)
-    given = None
-    if isinstance(photos, str | Path):
-        config = dataclasses.replace(config, photos=str(photos))
-    elif photos is not None:
-        given = split_photos(given_photos(photos), config)[count is not None]
-    if count is None:
-        dataset = training_pairs(config, batch_size, seed, photos=given)
-    else:
-        dataset = validation_pairs(config, batch_size, count, seed, given)
-    return dataset.map(_inputs_and_truth)
-
-
-def _inputs_and_truth(pairs: dict) -> tuple[dict, dict]:
-    return (
-        {name: pairs[name] for name in ("source", "target")},
-        {name: pairs[name] for name in ("flow", "mask", "unmatched")},
-    )
 
 
 def _for_validation(config: DataConfig) -> DataConfig:

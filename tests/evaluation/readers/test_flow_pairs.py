@@ -7,6 +7,7 @@ import pytest
 from tfdense.errors import InputError
 from tfdense.evaluation.datasets import find_pairs, read_pairs
 from tfdense.flow_files import write_flow
+from tfdense.images import write_image
 
 HEIGHT, WIDTH = 18, 24
 
@@ -26,6 +27,26 @@ def stored(tmp_path, write_images):
     """The folder of a pair without its flow, and a flow for it."""
     write_images(tmp_path / "a", ["source.png", "target.png"])
     return tmp_path / "a", np.full((HEIGHT, WIDTH, 2), 3, np.float32)
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 9), (1, 1, 1)])
+def test_any_colour_but_black_says_that_the_flow_is_known(stored, tmp_path, colour):
+    folder, flow = stored
+    write_flow(folder / "flow.flo", flow)
+    known = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    known[2, 3] = colour
+    write_image(folder / "valid.PNG", known)
+    (pair,) = read_pairs("flow", tmp_path)
+    assert pair.points.tolist() == [[3, 2]]
+
+
+@pytest.mark.parametrize("name", ["valid.jpg", "valid.npy"])
+def test_what_is_known_in_another_file_is_not_passed_over(stored, tmp_path, name):
+    folder, flow = stored
+    write_flow(folder / "flow.flo", flow)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"Expected .*valid\.png\. Received: {name}"):
+        list(read_pairs("flow", tmp_path))
 
 
 def test_what_is_no_ground_truth_does_not_count(stored, tmp_path):

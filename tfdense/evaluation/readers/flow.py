@@ -32,7 +32,9 @@ def stored_flow_pairs(folder: Path) -> Iterator[UnreadPair]:
 
 def _stored_flow_pair(folder: Path) -> EvaluationPair:
     flow, known = read_flow_file(_true_flow(folder))
-    if (valid := file_in(folder, "valid.png")).is_file():
+    for valid in find_files(folder, "valid.*"):
+        if valid.suffix.lower() != ".png":
+            raise InputError(f"Expected {folder / 'valid.png'}. Received: {valid.name}")
         known = known & read_mask(valid, known.shape, 1)
     return dense_pair(folder.name, *read_source_and_target(folder), flow, known)
 
@@ -104,14 +106,16 @@ def _sintel_pair(scene: str, frames: Path, path: Path, masks: list[Path]) -> Unr
 
 
 def read_mask(path: Path, shape: tuple[int, int], least: int) -> np.ndarray:
-    """Returns where the first channel of an image reaches a value, boolean, of that shape."""
+    """Returns where any colour of an image reaches a value, boolean, of that shape."""
     values = read_raw(path)
     if values.shape[:2] != shape:
         raise InputError(
             f"Expected {path} to have {shape[1]}x{shape[0]} px, as the flow has. "
             f"Received: {values.shape[1]}x{values.shape[0]}."
         )
-    return values.reshape(*shape, -1)[..., 0] >= least
+    values = values.reshape(*shape, -1)
+    colours = 3 if values.shape[-1] > 2 else 1
+    return (values[..., :colours] >= least).any(axis=-1)
 
 
 def kitti_pairs(folder: Path, images: str) -> Iterator[UnreadPair]:
