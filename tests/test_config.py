@@ -130,6 +130,10 @@ def test_the_last_override_wins():
             "data: {megadepth: {validation_scene_list: a.txt}}",
             r"data\.megadepth a validation_scene_list should come with a folder",
         ),
+        (
+            "data: {flow: {folder: a, share: 0.9}, homographies: {folder: b, share: 0.9}}",
+            r"data the shares should add up to 1 at most, are [^{]*$",
+        ),
         ("1: 2", "Keys should be strings"),
         ("- 1", r"expected keys and values. Received: \[1\]"),
         ("hello", "expected keys and values. Received: 'hello'"),

@@ -50,3 +50,9 @@ def test_what_the_front_of_the_package_loads_does_not_import_it():
     beside = {name for name in graph if name.rsplit(".", 1)[0] in packages}
     assert "tfdense.inference.command" in beside
     assert not [name for name in loaded | beside if "tfdense" in graph[name]]
+
+
+def test_the_parts_are_listed_and_loaded_on_use():
+    assert {*tfdense._PARTS} <= {*dir(tfdense)} and "photometric" in tfdense._PARTS
+    for name in tfdense._PARTS:
+        assert getattr(tfdense, name).__name__ == f"tfdense.{name}"

@@ -12,13 +12,29 @@ __version__ = _metadata.version("tfdense")
 _announce()
 
 # Loaded on use, as in `load`: TensorFlow takes seconds to import.
-_PARTS = ("addons", "data", "formats", "layers", "losses", "metrics", "models", "ops")
+_PARTS = (
+    "addons",
+    "config",
+    "data",
+    "formats",
+    "layers",
+    "losses",
+    "metrics",
+    "mixture",
+    "models",
+    "ops",
+    "photometric",
+)
 
 
 def __getattr__(name: str):
     if name in _PARTS:
         return _import_module(f"tfdense.{name}")
     raise AttributeError(f"module 'tfdense' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_PARTS})
 
 
 def load(

@@ -334,6 +334,8 @@ def _describe(problem: dict) -> str:
     expected = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if not location:  # of groups that do not go together
         return expected
+    if isinstance(problem["input"], dict):  # values of a group that do not go together
+        return f"{key} {expected}"
     return f"{key} {expected}, received {shown(problem['input'])}"
 
 

@@ -105,6 +105,19 @@ def test_defaults_are_those_of_training(small):
         small.compile(metrics=["mae"])
     with pytest.raises(ValueError, match=r"Expected no `loss_weights`. Received: 2"):
         small.compile(loss_weights=2)
+    for loss in ("mse", ["mse"]):
+        with pytest.raises(ValueError, match=r"`loss` must take .* Received: .*mse"):
+            small.compile(loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "received"),
+    [([1, 2], "list"), ({"source": 1}, r"\['source'\]"), (np.zeros((1, 32, 32, 3)), "ndarray")],
+    ids=["list", "one", "array"],
+)
+def test_what_are_no_two_images_is_refused(small, inputs, received):
+    with pytest.raises(ValueError, match=rf"Expected the images as .* Received: {received}"):
+        small(inputs)
 
 
 @pytest.mark.parametrize("name", ["pdcnet", "pwc-unet"])

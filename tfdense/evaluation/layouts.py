@@ -91,6 +91,8 @@ def _unexpected(folder: Path, names: Iterable[str]) -> InputError:
         expected = f"one of {', '.join(names)} (arranged as `tfdense evaluate -h` says)"
     else:
         expected = "; or ".join(f"{name}: {STORED[name].layout}" for name in names)
+    if any(folder.glob("*/source.*")):
+        shown += ", with images but no ground truth beside them"
     return InputError(
         f"No pairs with ground truth in {folder}. Expected {expected}. "
         f"Received: {shown or 'nothing'}."

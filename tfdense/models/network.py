@@ -1,7 +1,7 @@
 """What all networks have in common: how they are trained, evaluated and exported."""
 
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -31,6 +31,14 @@ class MatchingNetwork(KeepsFrozenParts, keras.Model):
     # In what Keras does not look into: it would take metrics for parts of the network.
     _chosen = types.SimpleNamespace(metrics=())
 
+    def __call__(self, inputs, *args, **kwargs):
+        if not (isinstance(inputs, Mapping) and {"source", "target"} <= {*inputs}):
+            received = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+            raise ValueError(
+                f'Expected the images as {{"source": ..., "target": ...}}. Received: {received}'
+            )
+        return super().__call__(inputs, *args, **kwargs)
+
     def compile(self, optimizer=None, loss=None, metrics=None, jit_compile=False, **kwargs):
         """Makes the network ready for `fit`, `evaluate` and `predict` on `tfdense.data.pairs`.
 
@@ -44,8 +52,8 @@ class MatchingNetwork(KeepsFrozenParts, keras.Model):
             **kwargs: as of `keras.Model.compile`.
 
         Raises:
-            ValueError: if a metric is not a ``keras.metrics.Metric``, or there are weights of
-                outputs: loss and metrics take all outputs together.
+            ValueError: if the loss cannot be called or a metric is not a ``keras.metrics.Metric``,
+                or there are weights of outputs: loss and metrics take all outputs together.
         """
         for name in ("loss_weights", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -58,6 +66,11 @@ class MatchingNetwork(KeepsFrozenParts, keras.Model):
         if not all(isinstance(metric, keras.metrics.Metric) for metric in metrics):
             raise ValueError(f"`metrics` must hold objects of keras.metrics. Received: {metrics}")
         loss = self.default_loss() if loss is None else loss
+        if not callable(loss):
+            raise ValueError(
+                "`loss` must take (y_true, y_pred, sample_weight) of all outputs together, such as "
+                f"tfdense.losses.MixtureNLL. Received: {loss!r}"
+            )
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
         self._chosen = types.SimpleNamespace(metrics=metrics)
         self.optimizer.build(self.trainable_variables)

@@ -21,18 +21,20 @@ from tfdense.networks import PRESETS, as_path, check_shipped, is_preset, read_ru
 
 
 def build(
-    config: ModelConfig, precision: str = "float32", backbone_weights: bool = True
+    config: ModelConfig | str, precision: str = "float32", backbone_weights: bool = True
 ) -> keras.Model:
     """Builds a network with fresh weights and, where it has one, its pre-trained backbone.
 
     Args:
-        config: names the preset and the options that differ from it.
+        config: names the preset and the options that differ from it; or the preset's name.
         precision: a Keras dtype policy.
         backbone_weights: whether to load those of the backbone; some have to be downloaded.
 
     Raises:
         InputError: if the preset or an option is unknown, or the backbone cannot be loaded.
     """
+    if isinstance(config, str):
+        config = ModelConfig(config)
     if config.preset not in PRESETS:
         raise InputError(
             f"Unknown preset {config.preset!r}. Expected one of {', '.join(sorted(PRESETS))}."
