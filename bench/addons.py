@@ -64,10 +64,10 @@ class _DropIns:
     layers = image = addons
 
 
-def step(function, inputs, backward: bool):
-    """Returns a compiled function that computes the value and, if asked for, its gradients."""
+def step(function, inputs, backward: bool, by_xla: bool):
+    """Returns a traced function that computes the value and, if asked for, its gradients."""
 
-    @tf.function
+    @tf.function(jit_compile=by_xla)
     def run():
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -84,26 +84,31 @@ def main() -> None:
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
 
-    print(f"TensorFlow {tf.__version__}, {arguments.threads} threads; wall ms and their ratio")
-    print(f"{'':40}  {'':8}  {'Addons':>8}  {'tfdense':>8}  {'ratio':>6}")
+    print(
+        f"TensorFlow {tf.__version__}, {arguments.threads} threads; wall ms, and ratios to Addons"
+    )
+    print("| | Addons | tfdense | ratio | tfdense, compiled by XLA | ratio |")
+    print("|---|---|---|---|---|---|")
     for name, (build, inputs) in cases().items():
         for backward in (False, True):
-            steps = [step(build(module), inputs, backward) for module in (tfa, _DropIns)]
-            theirs, ours = ([tf.convert_to_tensor(x) for x in run()] for run in steps)
-            for mine, other in zip(ours, theirs, strict=True):
-                np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
-            seconds = [[], []]
+            steps = [
+                step(build(module), inputs, backward, by_xla)
+                for module, by_xla in ((tfa, False), (_DropIns, False), (_DropIns, True))
+            ]
+            expected, *found = ([tf.convert_to_tensor(x) for x in run()] for run in steps)
+            for values in found:
+                for one, other in zip(values, expected, strict=True):
+                    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+            seconds = [[], [], []]
             for _ in range(arguments.repeats):
                 for times, run in zip(seconds, steps, strict=True):
                     start = time.perf_counter()
                     run()
                     times.append(time.perf_counter() - start)
-            addons_ms, own_ms = (1e3 * np.median(times) for times in seconds)
-            what = "gradient" if backward else "forward"
-            print(
-                f"{name:40}  {what:8}  {addons_ms:8.1f}  {own_ms:8.1f}  {addons_ms / own_ms:6.2f}",
-                flush=True,
-            )
+            addons_ms, *own = (1e3 * np.median(times) for times in seconds)
+            cells = [f"{ms:.0f} | {addons_ms / ms:.1f}" for ms in own]
+            what = "the same, with gradients" if backward else name
+            print(f"| {what} | {addons_ms:.0f} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

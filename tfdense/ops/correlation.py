@@ -47,8 +47,8 @@ def local(target, source, radius: int) -> tf.Tensor:
 
     Returns:
         [batch, height, width, (2 radius + 1)²], of the inputs' dtype. Made of operations that
-        every device and TFLite have. The gradient is hand-written, since plain differentiation
-        would keep a copy of the features for each displacement, and compiled by XLA.
+        every device and TFLite have. The gradient is hand-written: plain differentiation would keep
+        more in memory and take four times as long.
 
     Raises:
         ValueError: if the radius is negative or the shapes cannot be equal.
@@ -74,7 +74,7 @@ def local(target, source, radius: int) -> tf.Tensor:
 
     @tf.custom_gradient
     def differentiable(target, source):
-        gradient = functools.partial(_gradient_function(radius), target, source)
+        gradient = functools.partial(_gradients, target, source, radius=radius)
         return _correlate(target, source, radius), gradient
 
     if _own_gradient.get():
@@ -115,86 +115,127 @@ def all_pairs(target, source) -> tf.Tensor:
     return tf.reshape(scores, [batch, height, width, rows * columns])
 
 
-def _correlate(target, source, radius: int) -> tf.Tensor:
-    """Correlates by products of matrices.
+class _Blocks:
+    """Rows of features, cut into blocks that are correlated by products of matrices.
 
-    A row is cut into blocks; a product is a block of the target's with all of the source's row that
-    its windows reach. Of that the windows are a diagonal band, half of the product with blocks of
-    this length. Multiplying all features for each displacement takes twice as long.
+    A product is a block of the target's row with all that its windows reach in a row of the source.
+    Of it the windows are a diagonal band, half of the product with blocks of this length.
+    Multiplying all features for each displacement takes twice as long.
+
+    Args:
+        features: [batch, height, width, channels], of target or source.
+        radius: of the windows.
     """
-    batch, (height, width) = tf.shape(target)[0], spatial_size(target)
-    channels, size = _channels(target), 2 * radius + 1
-    block = max(_BLOCK, 2 * radius)
-    reached = block + 2 * radius
-    blocks = -(-width // block)
-    beyond = blocks * block - width
 
-    target = tf.pad(target / tf.cast(channels, target.dtype), [[0, 0], [0, 0], [0, beyond], [0, 0]])
-    target = tf.reshape(target, [batch, height * blocks, block, channels])
-    # What a block reaches is the block of the padded row and the beginning of the next.
-    rows = [batch, (height + 2 * radius) * blocks, block, channels]
-    padded = tf.pad(source, [[0, 0], [radius, radius], [radius, radius + beyond + block], [0, 0]])
-    own = tf.reshape(padded[:, :, : blocks * block], rows)
-    following = tf.reshape(padded[:, :, block : (blocks + 1) * block], rows)[:, :, : 2 * radius]
-    source = tf.concat([own, following], axis=2)
+    def __init__(self, features, radius: int):
+        self.batch, (self.height, self.width) = tf.shape(features)[0], spatial_size(features)
+        is_known = features.shape[-1] is not None
+        self.channels = features.shape[-1] if is_known else tf.shape(features)[-1]
+        self.radius = radius
+        self.size = 2 * radius + 1
+        self.length = max(_BLOCK, 2 * radius)
+        self.reached = self.length + 2 * radius
+        self.count = -(-self.width // self.length)
+        self.beyond = self.count * self.length - self.width
 
-    products = []
-    for y in range(size):
-        row = source[:, y * blocks : (y + height) * blocks]
-        product = tf.matmul(target, row, transpose_b=True)
-        products.append(tf.reshape(product, [batch, height * blocks, 1, block * reached]))
-    # Rows that are one longer bring the band upright.
-    band = tf.pad(tf.concat(products, axis=2), [[0, 0], [0, 0], [0, 0], [0, block]])
-    band = tf.reshape(band, [batch * height * blocks, size, block, reached + 1])[..., :size]
-    scores = tf.transpose(band, [0, 2, 1, 3])
-    return tf.reshape(scores, [batch, height, blocks * block, size**2])[:, :, :width]
+    def of_target(self, target) -> tf.Tensor:
+        """Returns the means' share, [batch, height * count, length, channels]."""
+        target = target / tf.cast(self.channels, target.dtype)
+        target = tf.pad(target, [[0, 0], [0, 0], [0, self.beyond], [0, 0]])
+        return tf.reshape(
+            target, [self.batch, self.height * self.count, self.length, self.channels]
+        )
+
+    def of_source(self, source) -> tf.Tensor:
+        """Returns [batch, (height + 2 radius) * count, reached, channels], zero outside."""
+        margin = [self.radius, self.radius]
+        after = self.radius + self.beyond + self.length
+        padded = tf.pad(source, [[0, 0], margin, [self.radius, after], [0, 0]])
+        shape = [self.batch, (self.height + 2 * self.radius) * self.count, self.length]
+        end = self.count * self.length
+        # What a block reaches is the block of the padded row and the beginning of the next.
+        own = tf.reshape(padded[:, :, :end], [*shape, self.channels])
+        following = tf.reshape(
+            padded[:, :, self.length : end + self.length], [*shape, self.channels]
+        )
+        return tf.concat([own, following[:, :, : 2 * self.radius]], axis=2)
+
+    def target_of(self, blocks) -> tf.Tensor:
+        """The gradient of `of_target`."""
+        shape = [self.batch, self.height, self.count * self.length, self.channels]
+        features = tf.reshape(blocks, shape)[:, :, : self.width]
+        return features / tf.cast(self.channels, features.dtype)
+
+    def source_of(self, blocks) -> tf.Tensor:
+        """The gradient of `of_source`: what several blocks reach gets what comes of each."""
+        rows = self.height + 2 * self.radius
+        shape = [self.batch, rows, self.count * self.length, self.channels]
+        own = tf.reshape(blocks[:, :, : self.length], shape)
+        missing = [0, self.length - 2 * self.radius]
+        following = tf.pad(blocks[:, :, self.length :], [[0, 0], [0, 0], missing, [0, 0]])
+        following = tf.reshape(following, shape)
+        padded = tf.pad(own, [[0, 0], [0, 0], [0, self.length], [0, 0]])
+        padded += tf.pad(following, [[0, 0], [0, 0], [self.length, 0], [0, 0]])
+        first = self.radius
+        return padded[:, first : first + self.height, first : first + self.width]
+
+    def seen(self, source, y: int) -> tf.Tensor:
+        """Returns the blocks of `of_source` that stand in the y-th row of the targets' windows."""
+        return source[:, y * self.count : (y + self.height) * self.count]
+
+    def upright(self, products) -> tf.Tensor:
+        """Brings the bands of products [batch, height * count, length, reached] upright.
+
+        Returns:
+            [batch, height, width, size * size], of one product for each row of the windows.
+        """
+        shape = [self.batch, self.height * self.count, 1, self.length * self.reached]
+        rows = tf.concat([tf.reshape(product, shape) for product in products], axis=2)
+        # In rows that are one longer, the band stands upright.
+        rows = tf.pad(rows, [[0, 0], [0, 0], [0, 0], [0, self.length]])
+        number = self.batch * self.height * self.count
+        rows = tf.reshape(rows, [number, self.size, self.length, self.reached + 1])
+        scores = tf.transpose(rows[..., : self.size], [0, 2, 1, 3])
+        shape = [self.batch, self.height, self.count * self.length, self.size**2]
+        return tf.reshape(scores, shape)[:, :, : self.width]
+
+    def bands(self, scores) -> list[tf.Tensor]:
+        """Undoes `upright`; beside the bands there are zeros."""
+        scores = tf.pad(scores, [[0, 0], [0, 0], [0, self.beyond], [0, 0]])
+        number = self.batch * self.height * self.count
+        rows = tf.reshape(scores, [number, self.length, self.size, self.size])
+        rows = tf.transpose(rows, [0, 2, 1, 3])
+        rows = tf.pad(rows, [[0, 0], [0, 0], [0, 0], [0, self.length]])
+        rows = tf.reshape(rows, [number, self.size, self.length * (self.reached + 1)])
+        rows = rows[..., : self.length * self.reached]
+        shape = [self.batch, self.height * self.count, self.length, self.reached]
+        return [tf.reshape(rows[:, y], shape) for y in range(self.size)]
 
 
-def _channels(features) -> int | tf.Tensor:
-    return tf.shape(features)[-1] if features.shape[-1] is None else features.shape[-1]
-
-
-@functools.cache
-def _gradient_function(radius: int):
-    """Compiles this one op: XLA fuses its windows, but would slow down a step's convolutions."""
-    return tf.function(functools.partial(_gradients, radius=radius), jit_compile=True)
-
-
-def _windows(features, radius: int) -> Iterator[tuple[int, int, tf.Tensor]]:
-    """Yields dy, dx and the features seen there, zero outside; dy varies slowly, dx fast."""
-    height, width = spatial_size(features)
-    margin = [radius, radius]
-    padded = tf.pad(features, [[0, 0], margin, margin, [0, 0]])
-    for y in range(2 * radius + 1):
-        for x in range(2 * radius + 1):
-            yield y - radius, x - radius, padded[:, y : y + height, x : x + width]
+def _correlate(target, source, radius: int) -> tf.Tensor:
+    blocks = _Blocks(target, radius)
+    target, source = blocks.of_target(target), blocks.of_source(source)
+    return blocks.upright(
+        [tf.matmul(target, blocks.seen(source, y), transpose_b=True) for y in range(blocks.size)]
+    )
 
 
 def _gradients(target, source, upstream, radius: int) -> tuple[tf.Tensor, tf.Tensor]:
-    upstream = upstream / tf.cast(_channels(target), upstream.dtype)
-    size = 2 * radius + 1
-    target_gradient = tf.add_n(
+    """Returns the gradients of `_correlate`: products of the same blocks with bands of its own."""
+    blocks = _Blocks(target, radius)
+    bands = blocks.bands(upstream)
+    features = blocks.of_source(source)
+    of_target = tf.add_n(
+        [tf.matmul(band, blocks.seen(features, y)) for y, band in enumerate(bands)]
+    )
+    features = blocks.of_target(target)
+    of_source = tf.add_n(
         [
-            upstream[..., k, None] * window
-            for k, (_, _, window) in enumerate(_windows(source, radius))
+            tf.pad(
+                tf.matmul(band, features, transpose_a=True),
+                [[0, 0], [y * blocks.count, (2 * radius - y) * blocks.count], [0, 0], [0, 0]],
+            )
+            for y, band in enumerate(bands)
         ]
     )
-    # The source position p was seen from the target position p - d through displacement d: the
-    # windows of target and upstream at -d, of which upstream is needed in channel d only.
-    height, width = spatial_size(upstream)
-    margin = [radius, radius]
-    padded = tf.pad(upstream, [[0, 0], margin, margin, [0, 0]])
-    source_gradient = tf.add_n(
-        [
-            padded[
-                :,
-                radius + y : radius + y + height,
-                radius + x : radius + x + width,
-                size * (radius - y) + radius - x,
-                None,
-            ]
-            * window
-            for y, x, window in _windows(target, radius)
-        ]
-    )
-    return target_gradient, source_gradient
+    return blocks.target_of(of_target), blocks.source_of(of_source)
