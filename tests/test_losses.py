@@ -309,3 +309,44 @@ def test_a_level_seen_resized_keeps_its_size_as_whole_numbers():
     loss = MixtureNLL(MIXTURE, extrapolation_weight=0.0, unmatched_weight=0.0)
     value = loss(truth, {**level, "levels": [level]})
     assert float(value) == pytest.approx(float(tf.reduce_mean(expected)), rel=1e-6)
+
+
+@pytest.mark.parametrize("resolution", ["level", "full"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_unknown_flow_gives_neither_loss_nor_gradient(value, resolution):
+    answer, truth = _pyramid(np.random.default_rng(11))
+    levels, valid = answer["levels"], truth["mask"] > 0
+    sources = [level[name] for level in levels for name in ("flow", "log_variance", "logits")]
+    levels[0]["image_size"] = tf.constant([4, 6])  # sees the images resized
+    truth["unmatched"] = tf.where(valid, 0.0, truth["unmatched"])
+
+    def evaluate(loss, other):
+        flow = tf.where(valid[..., None], truth["flow"], other)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            result = loss({**truth, "flow": flow}, answer)
+        return result, *tape.gradient(result, sources)
+
+    results = evaluate(MixtureNLL(MIXTURE, resolution=resolution), value)
+    # Where it is unknown there is nothing to extrapolate to either.
+    apart = evaluate(MixtureNLL(MIXTURE, resolution=resolution, extrapolation_weight=0.0), 0.0)
+    for ours, expected in zip(results, apart, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+        assert np.isfinite(ours).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"resolution": "ful"}, "'level', 'full'.*resolution='ful'"),
+        ({"pixel_reduction": "avg"}, "'mean', 'sum'.*pixel_reduction='avg'"),
+    ],
+)
+def test_what_the_loss_does_not_know_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MixtureNLL(MIXTURE, **arguments)
+
+
+def test_an_answer_without_a_level_is_refused():
+    with pytest.raises(ValueError, match="at least one level"):
+        MixtureNLL(MIXTURE)({"flow": tf.zeros([1, 4, 4, 2])}, {"levels": []})

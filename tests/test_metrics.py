@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfdense.evaluation import metrics as expected
+from tfdense.losses import MixtureNLL
 from tfdense.metrics import AEPE, AUSE, PCK, CalibrationError
 from tfdense.mixture import GaussianUniformMixture, LaplaceMixture
 
@@ -106,3 +107,56 @@ def test_weights_of_pairs_reset_and_configuration(metric):
     assert type(again) is type(metric) and again.name == metric.name
     metric.reset_state()
     assert float(metric.result()) == 0
+
+
+def test_a_confidence_that_is_no_number_is_not_left_out():
+    for metric in (AUSE(_MIXTURE), CalibrationError(_MIXTURE)):
+        truth, answer = _batch(3)
+        answer["logits"][truth["mask"] == 0] = np.nan  # whatever an invalid pixel holds
+        assert np.isfinite(_stream(metric, [(truth, answer)]))
+        answer["logits"][0] = np.nan
+        metric.reset_state()
+        metric.update_state(truth, answer, sample_weight=np.float32([0, 1, 1]))
+        assert np.isfinite(float(metric.result()))
+        assert np.isnan(_stream(metric, [(truth, answer)]))
+
+
+_EACH = [
+    lambda: AEPE(),
+    lambda: PCK(2.0),
+    lambda: AUSE(_MIXTURE),
+    lambda: CalibrationError(_MIXTURE),
+]
+
+
+@pytest.mark.parametrize("metric", _EACH)
+def test_masks_and_weights_of_other_forms(metric):
+    truth, answer = _batch(4, pairs=2)
+    weights = np.float32([0.25, 0.75])
+    expected, boolean, column, scalar, whole = (metric() for _ in range(5))
+    expected.update_state(truth, answer, sample_weight=weights)
+    boolean.update_state({**truth, "mask": truth["mask"] > 0}, answer, sample_weight=weights)
+    column.update_state(truth, answer, sample_weight=weights[:, None])
+    assert float(boolean.result()) == float(column.result()) == float(expected.result())
+    whole.update_state(truth, answer)
+    scalar.update_state(truth, answer, sample_weight=0.5)
+    assert float(scalar.result()) == pytest.approx(float(whole.result()))
+    with pytest.raises(ValueError, match=r"`sample_weight`. Received: \(3,\)"):
+        metric().update_state(truth, answer, sample_weight=np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("compare", [*_EACH, lambda: MixtureNLL(_MIXTURE)])
+def test_what_would_be_broadcast_is_refused(compare):
+    truth, answer = _batch(6, pairs=2)
+    cases = [
+        ({**truth, "flow": truth["flow"][..., :1]}, answer, "the true flow"),
+        ({**truth, "mask": truth["mask"].swapaxes(1, 2)}, answer, "`mask`"),
+        (truth, {name: value[:1] for name, value in answer.items()}, "the estimated flow"),
+        (truth, {**answer, "flow": answer["flow"][..., :1]}, "the estimated flow"),
+        (truth, {**answer, "logits": answer["logits"][:1]}, "`logits`"),
+    ]
+    for y_true, y_pred, message in cases:
+        comparison = compare()
+        call = getattr(comparison, "update_state", comparison)
+        with pytest.raises(ValueError, match=f"^Expected {message}.* of shape .*Received: "):
+            call(y_true, y_pred)

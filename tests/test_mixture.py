@@ -222,6 +222,35 @@ def test_normal_refuses_bounds_out_of_order(parameters):
         GaussianUniformMixture(*parameters)
 
 
+@pytest.mark.parametrize(
+    "construct",
+    [
+        lambda: LaplaceMixture(np.inf),
+        lambda: LaplaceMixture(1e300),
+        lambda: LaplaceMixture(np.nan),
+        lambda: LaplaceMixture(100.0, first_variance=1e-60),
+        lambda: LaplaceMixture(100.0, least_first_variance=1e-60),
+        lambda: GaussianUniformMixture(np.inf),
+        lambda: GaussianUniformMixture(1e200),
+        lambda: GaussianUniformMixture(-5.0),
+        lambda: GaussianUniformMixture(5.0, 1e-60),
+    ],
+)
+def test_variances_that_float32_does_not_hold_are_refused(construct):
+    with pytest.raises(InputError, match=r"Expected .*Received: "):
+        construct()
+
+
+@each_mixture
+@pytest.mark.parametrize("radius", [-1, np.nan, np.inf, (1.0, -1.0)])
+def test_a_radius_that_is_none_is_refused(mixture, radius):
+    values = np.zeros((1, 2), np.float32)
+    with pytest.raises(InputError, match=r"radius of at least 0, finite\. Received: "):
+        mixture.confidence(values, values, radius)
+    traced = tf.function(lambda x: mixture.confidence(values, values, (x, 2.0 * x)))
+    assert 0 < float(traced(tf.constant(1.0))[0]) < 1
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("size", [256, 520])
 def test_laplace_bounds_equal_the_original(reference, size):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, spatial_size
 from tfdense.ops import correlation, warping
+from tfdense.ops.checks import check_floating
 
 _FORMATS = ("channels_last", "channels_first")
 
@@ -43,7 +44,7 @@ class CorrelationCost(keras.layers.Layer):
         columns], with ``rows = ceil((height + 2 (pad - max_displacement - k)) / stride_1)``.
 
     Raises:
-        ValueError: if an argument or the number or size of the inputs does not fit.
+        ValueError: if an argument or the number, dtype or size of the inputs does not fit.
 
     For example:
 
@@ -85,6 +86,7 @@ class CorrelationCost(keras.layers.Layer):
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
             raise ValueError(f"Expected a list of two tensors. Received: {inputs}")
         a, b = (tf.convert_to_tensor(x) for x in inputs)
+        check_floating(a=a, b=b)
         if self.data_format == "channels_first":
             a, b = (tf.transpose(x, [0, 2, 3, 1]) for x in (a, b))
         output = self._correlate(a, b)
@@ -170,7 +172,8 @@ def dense_image_warp(image, flow, name: str | None = None) -> tf.Tensor:
         [batch, height, width, channels], of the image's dtype. Differentiable in both arguments.
 
     Raises:
-        ValueError: if the shapes do not fit, as far as they are known.
+        ValueError: if the image is not of a floating dtype, or the shapes do not fit, as far as
+            they are known.
 
     For example:
 
@@ -181,6 +184,7 @@ def dense_image_warp(image, flow, name: str | None = None) -> tf.Tensor:
     """
     with tf.name_scope(name or "dense_image_warp"):
         image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
+        check_floating(image=image)
         if image.shape.rank != 4 or not flow.shape.is_compatible_with([*image.shape[:-1], 2]):
             raise ValueError(
                 "Expected an image [batch, height, width, channels] and a flow [batch, height, "
@@ -211,7 +215,8 @@ def interpolate_bilinear(
         position that is NaN.
 
     Raises:
-        ValueError: if `indexing` is neither, or the number of axes does not fit.
+        ValueError: if `indexing` is neither, the grid is not of a floating dtype, or the number of
+            axes does not fit.
 
     For example:
 
@@ -223,6 +228,7 @@ def interpolate_bilinear(
         raise ValueError(f"`indexing` must be 'ij' or 'xy'. Received: indexing={indexing!r}")
     with tf.name_scope(name or "interpolate_bilinear"):
         grid, query_points = tf.convert_to_tensor(grid), tf.convert_to_tensor(query_points)
+        check_floating(grid=grid)
         if grid.shape.rank != 4 or query_points.shape.rank != 3:
             raise ValueError(
                 "Expected a grid [batch, height, width, channels] and query points [batch, n, 2]. "
@@ -269,6 +275,9 @@ def resampler(data, warp, name: str | None = None) -> tf.Tensor:
         [batch, ..., channels], of the data's dtype. Each of the four neighbours that lies outside
         counts as zero. Differentiable in both arguments.
 
+    Raises:
+        ValueError: if the data are not of a floating dtype.
+
     For example:
 
     >>> data = tf.reshape(tf.range(12.0), [1, 3, 4, 1])
@@ -277,6 +286,7 @@ def resampler(data, warp, name: str | None = None) -> tf.Tensor:
     """
     with tf.name_scope(name or "resampler"):
         data, warp = tf.convert_to_tensor(data), tf.convert_to_tensor(warp)
+        check_floating(data=data)
         height, width = spatial_size(data)
         size = tf.cast(tf.stack([width, height]), warp.dtype)
         # Where nothing is sampled there is no gradient either.

@@ -1,11 +1,51 @@
-"""Bringing true flows and their masks to other sizes, and flows where there is no true one."""
+"""True flows: what has to fit them, their masks, other sizes, and flows where there is none."""
+
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from tfdense.geometry import pixel_grid, resize_bilinear, resize_flow, spatial_size
+from tfdense.ops.checks import check_shape
 
 # Reciprocals of the plastic number and its square.
 _PLASTIC_STEPS = (0.7548776662466927, 0.5698402909980532)
+
+
+def check_ground_truth(y_true: dict, estimates: Iterable[dict], same_size: bool = False) -> None:
+    """Makes sure that nothing would be broadcast where ground truth and estimates are compared.
+
+    Args:
+        y_true: {"flow", and maybe "mask" and "unmatched"}, as of `tfdense.losses.MixtureNLL`.
+        estimates: each {"flow", and maybe "log_variance" and "logits"} on a grid of its own.
+        same_size: whether the grid has to be the true flow's.
+
+    Raises:
+        ValueError: if the shapes, as far as they are known, do not fit.
+    """
+    flow = tf.TensorShape(y_true["flow"].shape)
+    check_shape("the true flow", y_true["flow"], [None, None, None, 2])
+    for name in ("mask", "unmatched"):
+        if y_true.get(name) is not None:
+            check_shape(f"`{name}`, one for each pixel of the true flow,", y_true[name], flow[:-1])
+    size = flow[1:3] if same_size else [None, None]
+    for estimate in estimates:
+        check_shape("the estimated flow", estimate["flow"], [flow[0], *size, 2])
+        grid = estimate["flow"].shape[:-1]
+        for name in ("log_variance", "logits"):
+            if name in estimate:
+                check_shape(f"`{name}`", estimate[name], [*grid, None])
+
+
+def without_invalid(flow, mask) -> tf.Tensor:
+    """Returns a true flow with zeros where it is not valid.
+
+    There it may be NaN, of which neither a mask nor a weight of 0 makes a gradient of 0.
+
+    Args:
+        flow: [batch, height, width, 2].
+        mask: [batch, height, width], 1 or True where it is valid.
+    """
+    return tf.where((tf.cast(mask, tf.float32) > 0)[..., None], flow, 0.0)
 
 
 def resize_ground_truth(flow, mask, size, rescale: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

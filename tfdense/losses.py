@@ -8,14 +8,18 @@ import tensorflow as tf
 
 from tfdense.geometry import flow_to_map, resize_bilinear, spatial_size
 from tfdense.ground_truth import (
+    check_ground_truth,
     merge_ground_truth,
     resize_ground_truth,
     resize_mask,
     scattered_flow,
+    without_invalid,
 )
 from tfdense.mixture import Mixture
 
 _ESTIMATE = ("flow", "log_variance", "logits")
+_RESOLUTIONS = ("level", "full")
+_REDUCTIONS = ("mean", "sum")
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -44,6 +48,10 @@ class MixtureNLL(keras.losses.Loss):
         sample_weight: [batch], of each pair.
         Returns a scalar.
 
+    Raises:
+        ValueError: if `resolution` or `pixel_reduction` is none of these, or, when called, if the
+            shapes do not fit, there is no level, or not one weight for each.
+
     For example:
 
     >>> from tfdense.mixture import LaplaceMixture
@@ -67,6 +75,12 @@ class MixtureNLL(keras.losses.Loss):
         reduction: str = "sum_over_batch_size",
         dtype=None,
     ):
+        if resolution not in _RESOLUTIONS:
+            raise ValueError(f"`resolution` must be one of {_RESOLUTIONS}. Received: {resolution=}")
+        if pixel_reduction not in _REDUCTIONS:
+            raise ValueError(
+                f"`pixel_reduction` must be one of {_REDUCTIONS}. Received: {pixel_reduction=}"
+            )
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.mixture = mixture
         self.level_weights = None if level_weights is None else tuple(level_weights)
@@ -81,6 +95,7 @@ class MixtureNLL(keras.losses.Loss):
         mask = y_true["mask"] if "mask" in y_true else tf.ones_like(flow[..., 0])
         unmatched = y_true.get("unmatched")
         levels = [_with_whole_size(level) for level in y_pred.get("levels", [y_pred])]
+        check_ground_truth(y_true, levels)
         weights = self.level_weights or (1.0,) * len(levels)
         loss = pyramid_likelihood(
             self.mixture,
@@ -125,6 +140,20 @@ def _with_whole_size(level: dict) -> dict:
     return {**level, "image_size": tf.cast(level["image_size"], tf.int32)}
 
 
+def check_levels(levels: Sequence[dict], weights: Sequence[float]) -> None:
+    """Makes sure that there is a level, and one weight for each.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not levels:
+        raise ValueError("Expected at least one level. Received: none")
+    if len(weights) != len(levels):
+        raise ValueError(
+            f"Expected one weight for each of the {len(levels)} levels. Received: {weights}"
+        )
+
+
 def masked_likelihood(
     mixture: Mixture,
     estimate: dict[str, tf.Tensor],
@@ -154,7 +183,7 @@ def masked_likelihood(
         supplementary).
     """
     mask = tf.cast(mask, tf.float32)
-    error = estimate["flow"] - flow
+    error = estimate["flow"] - without_invalid(flow, mask)
     if unmatched is not None:
         mask += unmatched[0]
         anywhere = tf.stop_gradient(estimate["flow"]) - unmatched[1]
@@ -203,12 +232,10 @@ def pyramid_likelihood(
         [batch], one for each pair.
 
     Raises:
-        ValueError: if there is not one weight for each level.
+        ValueError: if there is no level, or not one weight for each.
     """
-    if len(weights) != len(levels):
-        raise ValueError(
-            f"Expected one weight for each of the {len(levels)} levels. Received: {weights}"
-        )
+    check_levels(levels, weights)
+    flow = without_invalid(flow, mask)
     loss = 0.0
     for weight, level in zip(weights, levels, strict=True):
         level_flow, level_mask, level_unmatched = flow, mask, None
@@ -247,15 +274,19 @@ def extrapolation_error(
     Args:
         levels, flow, mask, weights: as of `pyramid_likelihood`.
         unmatched: [batch, height, width], 1 where there is no match to be seen. A pair without any
-            valid pixel shows different things; it does not count.
+            valid pixel shows different things; it does not count, nor does a pixel whose true flow
+            is not finite.
 
     Returns:
         [batch], the sum over the levels of the weighted mean over all pixels of |error|₁, in px.
     """
     related = tf.reduce_max(mask, axis=[1, 2], keepdims=True)
+    known = tf.reduce_all(tf.math.is_finite(flow), axis=-1)
+    unmatched = unmatched * related * tf.cast(known, tf.float32)
+    flow = without_invalid(flow, unmatched)
     loss = 0.0
     for weight, level in zip(weights, levels, strict=True):
-        hidden_flow, hidden = flow, unmatched * related
+        hidden_flow, hidden = flow, unmatched
         if "image_size" in level:
             hidden_flow, hidden = resize_ground_truth(
                 hidden_flow, hidden, level["image_size"], rescale=True
@@ -282,7 +313,7 @@ def matching_likelihood(log_probability, flow, mask) -> tf.Tensor:
     """
     rows, columns = log_probability.shape[1:3]
     image_size = spatial_size(flow)
-    flow, mask = resize_ground_truth(flow, mask, (rows, columns))
+    flow, mask = resize_ground_truth(without_invalid(flow, mask), mask, (rows, columns))
     cell_size = tf.constant([image_size[1] / columns, image_size[0] / rows], tf.float32)
     cell = tf.round(flow_to_map(flow / cell_size))
     mask *= tf.cast(tf.reduce_all((cell >= 0) & (cell < [columns, rows]), axis=-1), tf.float32)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdense.ground_truth import check_ground_truth
 from tfdense.mixture import Mixture
 
 # Shares of the most uncertain pixels that a sparsification curve leaves out.
@@ -19,11 +20,14 @@ class _MeanOverPairs(keras.metrics.Metric):
     """A mean over the pairs that have a valid pixel.
 
     Call (`update_state`):
-        y_true: {"flow": [batch, height, width, 2], in px, "mask": [batch, height, width], 1 where
-            it is valid (if left out: everywhere)}.
+        y_true: {"flow": [batch, height, width, 2], in px, "mask": [batch, height, width], 1 or True
+            where it is valid (if left out: everywhere)}.
         y_pred: {"flow"}, and where the confidence counts "log_variance" and "logits",
             [batch, height, width, ...].
-        sample_weight: [batch], of each pair.
+        sample_weight: [batch] or [batch, 1], of each pair, or one for all.
+
+    Raises:
+        ValueError: if the shapes of a batch do not fit.
     """
 
     def __init__(self, name: str, dtype=None):
@@ -35,9 +39,9 @@ class _MeanOverPairs(keras.metrics.Metric):
         error, valid = _errors(y_true, y_pred)
         values = self._measure(error, valid, y_pred)
         weights = tf.cast(tf.reduce_any(valid, axis=1), tf.float64)
-        if sample_weight is not None:
-            weights *= tf.cast(sample_weight, tf.float64)
-        self.total.assign_add(tf.reduce_sum(weights * values))
+        weights *= _pair_weights(sample_weight, valid)
+        # A pair that does not count may have no number for a value.
+        self.total.assign_add(tf.reduce_sum(tf.math.multiply_no_nan(values, weights)))
         self.count.assign_add(tf.reduce_sum(weights))
 
     def _measure(self, error, valid, y_pred) -> tf.Tensor:
@@ -128,10 +132,14 @@ class AUSE(_OfConfidence, _MeanOverPairs):
         self.radius = radius
 
     def _measure(self, error, valid, y_pred):
-        curve = _sparsification_curve(error, self._confidence(y_pred), valid)
+        confidence = self._confidence(y_pred)
+        curve = _sparsification_curve(error, confidence, valid)
         oracle = _sparsification_curve(error, -error, valid)
         scale = tf.reduce_max(oracle, axis=1) + 1e-6
-        return tf.abs(_area(curve) - _area(oracle)) / scale
+        area = tf.abs(_area(curve) - _area(oracle)) / scale
+        # What is not a number has no rank, but would be sorted somewhere.
+        unknown = tf.reduce_any(valid & tf.math.is_nan(confidence), axis=1)
+        return tf.where(unknown, tf.constant(np.nan, area.dtype), area)
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -165,16 +173,19 @@ class CalibrationError(_OfConfidence):
         self.counts = self.add_weight((bins, 3), "zeros", "float64", "counts")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        check_ground_truth(y_true, [y_pred], same_size=True)
         confidence = self._confidence(y_pred)
         difference = tf.abs(y_pred["flow"] - tf.cast(y_true["flow"], y_pred["flow"].dtype))
         right = _flat(tf.cast(tf.reduce_all(difference <= self.radius, axis=-1), tf.float64))
-        weights = tf.cast(_valid(y_true), tf.float64)
-        if sample_weight is not None:
-            weights *= tf.cast(sample_weight, tf.float64)[:, None]
-        each = tf.stack([tf.ones_like(right), confidence, right], axis=-1) * weights[..., None]
+        valid = _valid(y_true)
+        weights = tf.cast(valid, tf.float64) * _pair_weights(sample_weight, valid)[:, None]
+        each = tf.stack([tf.ones_like(right), confidence, right], axis=-1)
+        # A pixel that does not count may have no number for a confidence.
+        each = tf.math.multiply_no_nan(each, weights[..., None])
         # As evaluation does, in the confidence's own precision.
         interval = tf.cast(tf.cast(confidence, tf.float32) * self.bins, tf.int32)
-        interval = tf.minimum(tf.reshape(interval, [-1]), self.bins - 1)
+        # Of what is not a number any integer: it must come into one of the sums, to be seen there.
+        interval = tf.clip_by_value(tf.reshape(interval, [-1]), 0, self.bins - 1)
         sums = tf.math.unsorted_segment_sum(tf.reshape(each, [-1, 3]), interval, self.bins)
         self.counts.assign_add(sums)
 
@@ -193,12 +204,25 @@ def _flat(x) -> tf.Tensor:
 
 def _valid(y_true) -> tf.Tensor:
     if "mask" in y_true:
-        return _flat(y_true["mask"]) > 0
+        return _flat(tf.cast(y_true["mask"], tf.float32)) > 0
     return _flat(tf.ones_like(y_true["flow"][..., 0], tf.bool))
+
+
+def _pair_weights(sample_weight, valid) -> tf.Tensor:
+    """Returns the weight of each pair, float64 [batch]; `valid` is [batch, pixels]."""
+    weights = tf.cast(1.0 if sample_weight is None else sample_weight, tf.float64)
+    pairs = valid.shape[0]
+    if pairs is not None and weights.shape.num_elements() not in (None, 1, pairs):
+        raise ValueError(
+            f"Expected one number or {pairs}, one for each pair, as `sample_weight`. "
+            f"Received: {weights.shape}"
+        )
+    return tf.broadcast_to(tf.reshape(weights, [-1]), tf.shape(valid)[:1])
 
 
 def _errors(y_true, y_pred) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the endpoint errors, float64 [batch, pixels], and where they are valid."""
+    check_ground_truth(y_true, [y_pred], same_size=True)
     valid = _valid(y_true)
     difference = tf.cast(y_pred["flow"], tf.float32) - tf.cast(y_true["flow"], tf.float32)
     error = _flat(tf.cast(tf.norm(difference, axis=-1), tf.float64))

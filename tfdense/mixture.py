@@ -11,9 +11,13 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
+
+# In px²; those outside are next to 0 or infinity in float32.
+_LEAST_VARIANCE, _LARGEST_VARIANCE = 1e-37, 1e38
 
 
 class Mixture(abc.ABC):
@@ -42,10 +46,14 @@ class Mixture(abc.ABC):
 
         Args:
             log_variance, logits: [..., components].
-            radius: R in px, or a pair (in x, in y) where the axes have different units.
+            radius: R in px, or a pair (in x, in y) where the axes have different units; at least 0
+                and finite.
 
         Returns:
             float32 [...], in [0, 1] (PDC-Net, equation 8).
+
+        Raises:
+            InputError: if the radius, where it is no tensor, is negative or not finite.
         """
 
     def negative_log_likelihood(self, error, log_variance, logits) -> tf.Tensor:
@@ -109,8 +117,13 @@ class LaplaceMixture(Mixture):
                 f"Received: {self.first_variance}, {self.minimum_variance}, "
                 f"{self.maximum_variance}"
             )
+        if self.first_variance < _LEAST_VARIANCE or self.maximum_variance > _LARGEST_VARIANCE:
+            raise InputError(
+                f"Expected variances from {_LEAST_VARIANCE} to {_LARGEST_VARIANCE}. "
+                f"Received: {self.first_variance}, {self.maximum_variance}"
+            )
         least = self.least_first_variance
-        if least is not None and not 0 < least < self.first_variance:
+        if least is not None and not _LEAST_VARIANCE <= least < self.first_variance:
             raise InputError(
                 "Expected 0 < least_first_variance < first_variance. "
                 f"Received: {least}, {self.first_variance}"
@@ -174,9 +187,14 @@ class GaussianUniformMixture(Mixture):
     minimum_variance: float = 0.01
 
     def __post_init__(self):
-        if not 0 < self.minimum_variance < self.extent**2:
+        # The square of a huge extent would raise an OverflowError.
+        largest = math.sqrt(_LARGEST_VARIANCE)
+        if (
+            not 0 < self.extent <= largest
+            or not _LEAST_VARIANCE <= self.minimum_variance < self.extent**2
+        ):
             raise InputError(
-                "Expected 0 < minimum_variance < extent². "
+                f"Expected 0 < minimum_variance < extent², 0 < extent <= {largest:g}. "
                 f"Received: {self.extent}, {self.minimum_variance}"
             )
 
@@ -258,5 +276,10 @@ def _float32(*tensors) -> list[tf.Tensor]:
 
 
 def _pair(radius) -> tuple[tf.Tensor, tf.Tensor]:
+    # What a tensor holds need not be known yet.
+    if not any(tf.is_tensor(each) for each in tf.nest.flatten(radius)):
+        radii = np.asarray(radius, np.float64)
+        if not (np.isfinite(radii) & (radii >= 0)).all():
+            raise InputError(f"Expected a radius of at least 0, finite. Received: {shown(radius)}")
     values = tf.cast(tf.broadcast_to(radius, [2]), tf.float32)
     return values[0], values[1]

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfdense.config import PhotometricConfig
 from tfdense.geometry import resize_area, resize_bilinear, spatial_size
+from tfdense.losses import check_levels
 from tfdense.ops import warping
 
 # Luma of ITU-R BT.601.
@@ -105,12 +106,9 @@ def photometric_loss(
         A scalar, the mean over the batch.
 
     Raises:
-        ValueError: if there is not one weight for each level.
+        ValueError: if there is no level, or not one weight for each.
     """
-    if len(weights) != len(levels):
-        raise ValueError(
-            f"Expected one weight for each of the {len(levels)} levels. Received: {weights}"
-        )
+    check_levels(levels, weights)
     loss = tf.constant(0.0)
     for weight, level in zip(weights, levels, strict=True):
         if not weight:

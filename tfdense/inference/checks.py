@@ -40,12 +40,12 @@ def check_radius(radius) -> float | None:
     """Returns the radius of a confidence as a number; None stays None.
 
     Raises:
-        InputError: if it is no single positive number.
+        InputError: if it is no single positive number, or infinite.
     """
     if radius is None:
         return None
     value = _real(radius)
-    if isinstance(radius, (str, bytes)) or value.shape != () or not value > 0:
+    if isinstance(radius, (str, bytes)) or value.shape != () or not 0 < value < np.inf:
         raise InputError(f"Expected a positive radius. Received: {shown(radius)}")
     return float(value)
 

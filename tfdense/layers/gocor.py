@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfdense.geometry import spatial_size
 from tfdense.ops import tiling
+from tfdense.ops.checks import check_same_shape
 
 _BINS = 10
 _BIN_WIDTH = 0.5
@@ -109,6 +110,7 @@ class GlobalGOCor(_GOCor):
         super().build(target_shape)
 
     def call(self, target, source):
+        check_same_shape(target, source)
         grid = target.shape[1:3]
         count, channels = grid[0] * grid[1], target.shape[-1]
         target = tf.reshape(target, [-1, count, channels])
@@ -200,7 +202,8 @@ class LocalGOCor(_GOCor):
         iterations: steps of steepest descent (3 in the published training, 7 in its evaluation).
 
     Call:
-        target, source: [batch, height, width, channels], the source warped towards the target.
+        target, source: [batch, height, width, channels], of the same shape, the source warped
+            towards the target.
         Returns the scores of the optimised filters and those of the target's own features, the
         plain correlation: [batch, height, width, 81] each, dx fast, means over channels.
 
@@ -219,6 +222,7 @@ class LocalGOCor(_GOCor):
         super().build(target_shape)
 
     def call(self, target, source):
+        check_same_shape(target, source)
         filters = tiling.tiles(initialize_local(target, self.scaling[0]))
         windows = tiling.windows(target)
         filters = optimize_local(filters, windows, self.parameters(), self.iterations)

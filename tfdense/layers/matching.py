@@ -1,5 +1,8 @@
 """Matching features: over the whole image, and around a first guess of the flow."""
 
+import math
+import numbers
+
 import keras
 import tensorflow as tf
 
@@ -7,6 +10,7 @@ from tfdense.geometry import pixel_grid, spatial_size
 from tfdense.layers.attention import NORM_SCALE
 from tfdense.layers.operations import LocalCorrelation
 from tfdense.ops import correlation, warping
+from tfdense.ops.checks import check_floating
 
 
 @keras.saving.register_keras_serializable("tfdense")
@@ -19,7 +23,7 @@ class GlobalMatching(keras.layers.Layer):
     SFNet, Lee et al., CVPR 2019).
 
     Attributes:
-        window: standard deviation of the Gaussian window, in cells.
+        window: standard deviation of the Gaussian window, in cells, positive.
 
     For example:
 
@@ -30,8 +34,10 @@ class GlobalMatching(keras.layers.Layer):
     """
 
     def __init__(self, window: float = 1.5, **kwargs):
+        if not isinstance(window, numbers.Real) or not 0 < window < math.inf:
+            raise ValueError(f"`window` must be positive and finite. Received: {window=}")
         super().__init__(**kwargs)
-        self.window = window
+        self.window = float(window)
 
     def build(self, target_shape, source_shape=None):
         self.log_temperature = self.add_weight(
@@ -74,7 +80,8 @@ class GlobalMatching(keras.layers.Layer):
         flow = mean - pixel_grid(*spatial_size(target))
 
         entropy = -tf.reduce_sum(probability * log_probability, axis=-1, keepdims=True)
-        entropy /= tf.math.log(tf.cast(tf.shape(positions)[0], tf.float32))
+        # A single position leaves no doubt: 0, but not of log 1.
+        entropy /= tf.math.log(tf.cast(tf.maximum(tf.shape(positions)[0], 2), tf.float32))
         peak = tf.reduce_max(probability, axis=-1, keepdims=True)
         _, backward = _softmax(score, (1, 2))
         mutual = tf.exp(tf.reduce_max(log_probability + backward, axis=-1, keepdims=True))
@@ -127,7 +134,7 @@ class UnitMeanSquare(keras.layers.Layer):
     """Scales features to a mean square of 1 over the channels, so that correlation is a cosine.
 
     Call:
-        features: [..., channels].
+        features: [..., channels], any floating dtype.
         Returns the same shape and dtype.
 
     For example:
@@ -137,6 +144,8 @@ class UnitMeanSquare(keras.layers.Layer):
     """
 
     def call(self, features):
+        features = tf.convert_to_tensor(features)
+        check_floating(features=features)
         scaled = NORM_SCALE * tf.cast(features, tf.float32)
         power = tf.reduce_mean(tf.square(scaled), axis=-1, keepdims=True)
         power += 1e-6 * NORM_SCALE**2

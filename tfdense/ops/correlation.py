@@ -5,9 +5,11 @@ import contextvars
 import functools
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from tfdense.geometry import spatial_size
+from tfdense.ops.checks import check_floating, check_same_shape, check_shape
 
 # Pixels of a row that are correlated at once.
 _BLOCK = 16
@@ -51,7 +53,8 @@ def local(target, source, radius: int) -> tf.Tensor:
         more in memory and take four times as long.
 
     Raises:
-        ValueError: if the radius is negative or the shapes cannot be equal.
+        ValueError: if the radius is no integer of at least 0, a dtype is not floating or the shapes
+            cannot be equal.
 
     For example:
 
@@ -63,14 +66,11 @@ def local(target, source, radius: int) -> tf.Tensor:
     >>> divmod(int(tf.argmax(scores[0, 4, 4])), 7)  # dy + 3, dx + 3
     (3, 5)
     """
-    if radius < 0:
-        raise ValueError(f"`radius` must not be negative. Received: radius={radius}")
+    if not isinstance(radius, (int, np.integer)) or radius < 0:
+        raise ValueError(f"`radius` must be an integer of at least 0. Received: {radius=}")
     target, source = tf.convert_to_tensor(target), tf.convert_to_tensor(source)
-    if not target.shape.is_compatible_with(source.shape):
-        raise ValueError(
-            "`target` and `source` must have the same shape. "
-            f"Received: {target.shape} and {source.shape}"
-        )
+    check_floating(target=target, source=source)
+    check_same_shape(target, source)
 
     @tf.custom_gradient
     def differentiable(target, source):
@@ -89,11 +89,14 @@ def all_pairs(target, source) -> tf.Tensor:
     channels are source positions in row-major order (PDC-Net, section 4.1).
 
     Args:
-        target: [batch, height, width, channels].
-        source: [batch, source height, source width, channels].
+        target: [batch, height, width, channels], any floating dtype.
+        source: [batch, source height, source width, channels], of the same dtype.
 
     Returns:
         [batch, height, width, source height * source width], of the inputs' dtype.
+
+    Raises:
+        ValueError: if a dtype is not floating, or batch or channels cannot be equal.
 
     For example:
 
@@ -102,6 +105,9 @@ def all_pairs(target, source) -> tf.Tensor:
     >>> tf.argmax(scores[0, :, 0], axis=-1).numpy()
     array([5, 4, 3, 2, 1, 0])
     """
+    target, source = tf.convert_to_tensor(target), tf.convert_to_tensor(source)
+    check_floating(target=target, source=source)
+    check_shape("`source`", source, [target.shape[0], None, None, target.shape[-1]])
     batch, channels = tf.shape(target)[0], target.shape[-1]
     height, width = spatial_size(target)
     rows, columns = spatial_size(source)

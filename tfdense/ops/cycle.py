@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdense.geometry import spatial_size
 from tfdense.ops import warping
+from tfdense.ops.checks import check_floating, check_shape
 
 
 def forward_backward_error(forward, backward) -> tf.Tensor:
@@ -21,7 +22,10 @@ def forward_backward_error(forward, backward) -> tf.Tensor:
     Returns:
         [batch, height, width], in px of the target, of the flows' dtype; infinite where the forward
         flow leaves the source (in TFLite the largest finite number), and with a gradient of zero
-        there.
+        there. NaN where the backward flow is NaN.
+
+    Raises:
+        ValueError: if a flow is not of a floating dtype or the shapes do not fit.
 
     For example:
 
@@ -31,10 +35,14 @@ def forward_backward_error(forward, backward) -> tf.Tensor:
     (TensorShape([1, 4, 6]), 0.0, inf)
     """
     forward, backward = tf.convert_to_tensor(forward), tf.convert_to_tensor(backward)
+    check_floating(forward=forward, backward=backward)
+    check_shape("`forward`", forward, [None, None, None, 2])
+    check_shape("`backward`", backward, [forward.shape[0], None, None, 2])
     inside = warping.inside(forward, *spatial_size(backward)) > 0
     # What is not used must not spoil the gradient.
     forward = tf.where(inside[..., None], forward, 0)
     squared = tf.reduce_sum(tf.square(forward + warping.bilinear(backward, forward)), axis=-1)
-    positive = squared > 0
+    # The root of 0 has no gradient. What is not a number is not 0, and stays what it is.
+    positive = squared != 0
     error = tf.where(positive, tf.sqrt(tf.where(positive, squared, 1)), 0)
     return tf.where(inside, error, tf.constant(float("inf"), error.dtype))

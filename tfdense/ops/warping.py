@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfdense.geometry import flow_to_map, spatial_size
+from tfdense.ops.checks import check_floating, check_shape
 
 
 def bilinear(image, flow) -> tf.Tensor:
@@ -21,6 +22,9 @@ def bilinear(image, flow) -> tf.Tensor:
         [batch, rows, columns, channels], of the image's dtype. Differentiable in both arguments.
         Where the flow is huge or infinite it is zero; where the flow is NaN, so is this pixel.
 
+    Raises:
+        ValueError: if the image is not of a floating dtype or the flow has not two channels.
+
     For example:
 
     >>> image = tf.reshape(tf.range(12.0), [1, 3, 4, 1])
@@ -29,6 +33,8 @@ def bilinear(image, flow) -> tf.Tensor:
     array([1., 2., 3., 0.], dtype=float32)
     """
     image, flow = tf.convert_to_tensor(image), tf.convert_to_tensor(flow)
+    check_floating(image=image)
+    check_shape("`flow`", flow, [None, None, None, 2])
     return sample(image, flow_to_map(at_least_float32(flow)))
 
 
