@@ -115,7 +115,7 @@ def test_standard_input_is_an_image(refused, photo, tmp_path, monkeypatch):
         ("--threshold", "1.5", "threshold in 0..1. Received: 1.5"),
         ("--threshold", "nan", "threshold in 0..1. Received: nan"),
         ("--radius", "0", "positive radius. Received: 0.0"),
-        ("--radius", "inf", "finite positive radius. Received: inf"),
+        ("--radius", "inf", "finite radius. Received: inf"),
     ],
 )
 def test_option_out_of_range(refused, run_folder, photo, option, value, expected):

@@ -47,9 +47,10 @@ def check_radius(radius) -> float | None:
     """
     if radius is None:
         return None
-    value = check_number("a finite positive radius", radius)
+    value = check_number("a positive radius", radius)
     if not 0 < value < np.inf:
-        raise InputError(f"Expected a finite positive radius. Received: {shown(radius)}")
+        wanted = "finite" if value > 0 else "positive"
+        raise InputError(f"Expected a {wanted} radius. Received: {shown(radius)}")
     return value
 
 
