@@ -309,6 +309,11 @@ def test_the_message_names_file_form_and_reason(tmp_path, photo, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_pfm_without_width_names_no_source_of_opencv():
+    with pytest.raises(InputError, match=r"as PFM \(70 bytes\): OpenCV expects size\.width > 0\.$"):
+        decoding.decode(b"PF\n0 5\n-1\n" + bytes(60), "a.pfm")
+
+
 def test_a_phones_other_format_is_named():
     with pytest.raises(InputError, match="HEIF family, which is not read: save it as JPEG"):
         load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))

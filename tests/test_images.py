@@ -1,6 +1,7 @@
 """Reading photos of every kind, and refusing what is none."""
 
 import errno
+import io
 import os
 import struct
 
@@ -109,7 +110,7 @@ def test_arrays_pass_and_paths_are_read(tmp_path, photo):
 
 
 def test_dark_images_pass():
-    for image in (np.zeros((4, 5)), np.eye(5), np.eye(5) * 1.2, np.eye(5, dtype=int)):
+    for image in (np.zeros((4, 5)), np.eye(5) * 1.2, np.eye(5) * 2, np.eye(5, dtype=int)):
         np.testing.assert_array_equal(images.as_image(image)[..., 1], image.astype(int))
 
 
@@ -128,7 +129,12 @@ def test_dark_images_pass():
         (np.ones((4, 5, 3), bool), "bool"),
         (np.linspace(0, 1, 60).reshape(4, 5, 3), "0 to 1, which look as if white were 1"),
         (np.full((4, 5), 0.2, np.float16), "0.2 to 0.2, .* Multiply them by 255"),
-        (None, r"\(\)"),
+        (np.eye(5), "0 to 1, which look as if white were 1. Multiply them by 255"),
+        (1 - 2 * np.eye(5), "-1 to 1, which look as if white were 1"),
+        (None, r"a file or an array .* Received: None \(NoneType\)"),
+        (5, r"Received: 5 \(int\)"),
+        ({}, r"Received: {} \(dict\)"),
+        (io.StringIO("text"), "binary mode. Received: text"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(array, message):
@@ -148,6 +154,11 @@ def test_masks_of_any_form(tmp_path, photo):
         images.load_image(photo, "target", mask=used[:, 1:])
     with pytest.raises(InputError, match="mask of the target"):
         images.load_image(photo, "target", mask=[[1, 2], [3]])
+
+
+def test_what_a_masked_array_masks_does_not_count(photo):
+    mask = np.ma.array(np.ones((24, 36)), mask=np.arange(36) < np.full((24, 1), 9))
+    np.testing.assert_array_equal(images.load_image(photo, mask=mask).mask, ~mask.mask)
 
 
 def test_a_mask_is_added_to_what_the_image_leaves_out(tmp_path, photo):
@@ -195,6 +206,32 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, photo, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(InputError, match=r"Cannot read .*photo\.png: Permission denied\."):
         images.read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("opened", "message"),
+    [
+        (lambda path: io.FileIO(path), "closed file"),
+        (lambda path: io.FileIO(path.with_name("new"), "w"), "(?i)read"),
+        (lambda path: Image.open(path), "an open Pillow image. Received: a closed one"),
+    ],
+)
+def test_a_file_that_cannot_be_read_any_more(tmp_path, photo, opened, message):
+    with opened(write(tmp_path / "photo.png", photo)) as file:
+        if getattr(file, "mode", "") != "wb":
+            file.close()
+        with pytest.raises(InputError, match=message) as caught:
+            images.load_image(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_disk_is_one_line():
+    class Disk:
+        def read(self):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(InputError, match=r"^Cannot read the target: Input/output error\.$"):
+        images.load_image(Disk(), "target")
 
 
 def test_find_images_lists_them_in_order(tmp_path, photo):

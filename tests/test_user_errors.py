@@ -10,7 +10,7 @@ import pytest
 
 import tfdense
 from tfdense.cli import main
-from tfdense.config import Config, ModelConfig, save_config
+from tfdense.config import Config, ModelConfig, load_config, save_config
 from tfdense.errors import InputError
 from tfdense.inference.matcher import Matcher
 from tfdense.models import build
@@ -115,6 +115,7 @@ def test_standard_input_is_an_image(refused, photo, tmp_path, monkeypatch):
         ("--threshold", "1.5", "threshold in 0..1. Received: 1.5"),
         ("--threshold", "nan", "threshold in 0..1. Received: nan"),
         ("--radius", "0", "positive radius. Received: 0.0"),
+        ("--radius", "inf", "finite radius. Received: inf"),
     ],
 )
 def test_option_out_of_range(refused, run_folder, photo, option, value, expected):
@@ -134,6 +135,13 @@ def test_an_empty_server_is_not_none(photo, capsys, url):
 def test_a_fill_that_is_none_is_refused(matcher):
     with pytest.raises(InputError, match=r"fill to be True or False\. Received: 'no'"):
         Matcher(matcher.backend, fill="no")
+
+
+def test_both_ways_that_is_neither_is_refused(matcher):
+    image = np.zeros((32, 32, 3), np.uint8)
+    for match in (matcher.match, lambda *pair, **how: matcher.match_many([pair], **how)):
+        with pytest.raises(InputError, match=r"both_ways to be True or False\. Received: 'no'"):
+            match(image, image, both_ways="no")
 
 
 def test_output_that_cannot_be_a_folder(photo, capsys):
@@ -238,7 +246,18 @@ def test_weights_of_other_widths(refused, run_folder, photo, tmp_path):
     weights = (run_folder / "best.weights.h5").read_bytes()
     (tmp_path / "best.weights.h5").write_bytes(weights)
     message = refused(photo, photo, "--model", tmp_path)
-    assert "does not hold the weights of" in message
+    assert "does not hold the weights of this PDCNetLite: its arrays are those of" in message
+
+
+def test_names_in_messages_are_one_line(refused, photo, tmp_path):
+    assert r"There is no model a\nb. Expected" in refused(photo, photo, "--model", "a\nb")
+    (tmp_path / "d.keras").mkdir()
+    assert "Received a folder: " in refused(photo, photo, "--model", tmp_path / "d.keras")
+
+
+def test_a_configuration_that_is_no_regular_file():
+    with pytest.raises(InputError, match=r"Received: /dev/null, which is no regular file\.$"):
+        load_config("/dev/null")
 
 
 def test_saved_model_of_somebody_else(refused, photo, tmp_path):

@@ -128,6 +128,8 @@ def from_pillow(image: Image.Image, name: str) -> Stored:
     """
     fresh = isinstance(image, ImageFile.ImageFile) and image.tile and image.tell() == 0
     if fresh and image.format in (*_FORMATS, "MPO"):
+        if image.fp is None:
+            raise InputError(f"Expected {name} to be an open Pillow image. Received: a closed one.")
         position = image.fp.tell()
         image.fp.seek(0)
         content = image.fp.read()
@@ -253,4 +255,6 @@ def _orientation(image: Image.Image) -> int:
 
 def _reason(error: Exception) -> str:
     """Returns the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    # OpenCV's own text names its source file.
+    text = f"OpenCV expects {error.err}" if isinstance(error, cv2.error) else str(error)
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")

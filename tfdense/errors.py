@@ -46,10 +46,13 @@ def check_file(path: Path, what: str) -> None:
     Raises:
         InputError: if there is none, or something else by that name.
     """
+    name = printable(str(path))
     if path.is_dir():
-        raise InputError(f"Expected a {what}. Received a folder: {path}")
+        raise InputError(f"Expected a {what}. Received a folder: {name}")
+    if not path.exists():
+        raise InputError(f"There is no {what} {name}.")
     if not path.is_file():
-        raise InputError(f"There is no {what} {path}.")
+        raise InputError(f"Expected a {what}. Received: {name}, which is no regular file.")
 
 
 def printable(text: str) -> str:

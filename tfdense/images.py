@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, printable
 from tfdense.files import replacing
 from tfdense.masking import as_mask
 from tfdense.optional import needed_for
@@ -149,7 +149,8 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
     """
     stored = _stored(mask, name)
     try:
-        values, alpha = (np.asarray(mask), None) if stored is None else stored
+        # What a masked array masks does not count.
+        values, alpha = (np.asarray(np.ma.filled(mask, 0)), None) if stored is None else stored
         grey = np.float64(values).reshape(*values.shape[:2], -1).mean(axis=-1)
     except (TypeError, ValueError, RuntimeError):
         grey = np.array(np.nan)  # which is refused
@@ -214,7 +215,15 @@ def _stored(image, name: str) -> Stored | None:
             from tfdense.decoding import from_pillow
         return from_pillow(image, name)
     if hasattr(image, "read"):
-        image = image.read()
+        try:
+            image = image.read()
+        except (OSError, ValueError) as error:  # the latter of a closed file
+            reason = printable(getattr(error, "strerror", None) or str(error))
+            raise InputError(f"Cannot read the {name}: {reason.rstrip('.')}.") from None
+        if isinstance(image, str):
+            raise InputError(
+                f"Expected the {name} as a file opened in binary mode. Received: text."
+            )
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _decode(bytes(image), f"the {name}")
     return None

@@ -15,8 +15,8 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.inference.answers import to_match
-from tfdense.inference.checks import check_radius, photo_to_match
+from tfdense.inference.answers import check_answer, to_match
+from tfdense.inference.checks import check_flag, check_radius, photo_to_match
 from tfdense.inference.match import Match
 from tfdense.inference.spans import Tiles, checked
 from tfdense.inference.tiles import match_tiles
@@ -133,7 +133,9 @@ class LiteMatcher:
             except (RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise InputError(f"The .tflite file is broken: {reason}") from None
-        return {name: values[0] for name, values in answer.items()}
+        outputs = {name: values[0] for name, values in answer.items()}
+        check_answer(outputs, size)
+        return outputs
 
     def match(
         self,
@@ -166,9 +168,10 @@ class LiteMatcher:
 
         Raises:
             InputError: if an image is none or too small, a mask has another size than its image,
-                the radius is not positive, or tiles are none.
+                the radius is not positive and finite, `both_ways` neither True nor False, tiles are
+                none, or the file answers what is not finite.
         """
-        radius = check_radius(radius)
+        radius, both_ways = check_radius(radius), check_flag("both_ways", both_ways)
         tiles = checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfdense.config import Config, load_config
-from tfdense.errors import InputError, shown
+from tfdense.errors import InputError, printable, shown
 
 
 class Preset(NamedTuple):
@@ -127,9 +127,9 @@ def existing(name: str | Path) -> Path:
     path = as_path(name)
     if not path.exists():
         raise InputError(
-            f"There is no model {path}. Expected a preset ({', '.join(sorted(PRESETS))}), as a "
-            "string, the folder of a run, its .weights.h5, a .keras file, an exported "
-            "SavedModel or a .tflite file."
+            f"There is no model {printable(str(path))}. Expected a preset "
+            f"({', '.join(sorted(PRESETS))}), as a string, the folder of a run, its .weights.h5, a "
+            ".keras file, an exported SavedModel or a .tflite file."
         )
     return path
 

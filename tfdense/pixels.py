@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 
 OPAQUE = 128
 """The least alpha, of 255, of a pixel that can be seen."""
@@ -55,6 +55,7 @@ def channels_last(array, name: str = "image") -> np.ndarray:
     Raises:
         InputError: if it has another shape.
     """
+    given = array
     try:
         array = np.asarray(array)
     except (TypeError, ValueError, RuntimeError):
@@ -63,6 +64,11 @@ def channels_last(array, name: str = "image") -> np.ndarray:
             f"Received: {type(array).__name__}, of which NumPy makes no array."
         ) from None
     shape = array.shape
+    if not shape:
+        raise InputError(
+            f"Expected {name} to be a file or an array [height, width, 3]. "
+            f"Received: {shown(given)} ({type(given).__name__})"
+        )
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in shape:
@@ -88,7 +94,8 @@ def to_bytes(image: np.ndarray, name: str = "image", used: np.ndarray | None = N
 
     Raises:
         InputError: if these are no numbers, out of range or not finite. Also if they are fractions
-            below 2: such an image is meant to be in 0..1, and would be matched as a black one.
+            below 2, or floats of which the largest is 1: such an image is meant to be in 0..1, and
+            would be matched as a black one.
     """
     if image.dtype == np.uint8:
         return image
@@ -99,7 +106,8 @@ def to_bytes(image: np.ndarray, name: str = "image", used: np.ndarray | None = N
         return stretch(image, used)
     lowest, highest = image.min(), image.max()
     expected = f"Expected {name} values in 0..255. Received: "
-    if highest < 2 and ((image > 0) & (image < 1)).any():
+    is_unit = image.dtype.kind == "f" and highest == 1
+    if is_unit or (highest < 2 and ((image > 0) & (image < 1)).any()):
         hint = "(image + 1) * 127.5 is in 0..255" if lowest < -0.5 else "Multiply them by 255"
         raise InputError(
             f"{expected}{lowest:.3g} to {highest:.3g}, which look as if white were 1. {hint}."

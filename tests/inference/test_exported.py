@@ -1,5 +1,6 @@
 """Modes, geometry and settings with exported networks, whose answers are known by hand."""
 
+import json
 import shutil
 
 import cv2
@@ -9,13 +10,18 @@ import pytest
 import tensorflow as tf
 
 import tfdense
+from tfdense import cli
 from tfdense.config import Config
 from tfdense.errors import InputError
 from tfdense.exporting import saved_model, tflite
+from tfdense.images import write_image
+from tfdense.inference import remote
 from tfdense.inference.backends import KerasBackend
 from tfdense.inference.matcher import Matcher
 from tfdense.inference.settings import SETTINGS
 from tfdense.inference.two_view import map_points
+from tfdense.lite import LiteMatcher
+from tfdense.lite_runners import InterpreterRunner
 from tfdense.mixture import LaplaceMixture
 
 _SIZE = (64, 96)
@@ -92,6 +98,142 @@ def test_a_broken_saved_model_is_refused(exported, tmp_path, name, content, mess
     with pytest.raises(InputError, match=message) as caught:
         tfdense.load(folder)
     assert "\n" not in str(caught.value)
+
+
+_DESCRIPTION = '{"stride": 16, "minimum_size": 32, "mixture": {"name": "%s"%s}}'
+_SPEC = tf.TensorSpec([None, None, None, 3], tf.uint8)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """Writes a SavedModel of somebody else, with a description of tfdense's."""
+
+    def write(match, specs=(_SPEC, _SPEC), name="LaplaceMixture", rest=', "maximum_variance": 100'):
+        folder = tmp_path_factory.mktemp("foreign")
+        module = tf.Module()
+        module.match = tf.function(match, input_signature=specs)
+        tf.saved_model.save(module, str(folder), signatures={"match": module.match})
+        (folder / "assets.extra").mkdir()
+        (folder / "assets.extra" / "tfdense.json").write_text(_DESCRIPTION % (name, rest))
+        return folder
+
+    return write
+
+
+def _answers(flow=lambda zeros: zeros, rest=lambda zeros: zeros):
+    def match(source, target):
+        zeros = tf.zeros_like(target[..., :2], tf.float32)
+        return {"flow": flow(zeros), "log_variance": rest(zeros), "logits": rest(zeros)}
+
+    return match
+
+
+def test_a_foreign_saved_model_that_does_the_same_is_taken(foreign):
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert not tfdense.load(foreign(_answers())).match(image, image).flow.any()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            {"match": lambda x: {"flow": x}, "specs": [tf.TensorSpec([None], tf.float32)]},
+            r"signature match to take source and target, .* Received: x float32 \[None\]",
+        ),
+        (
+            {"match": _answers(), "specs": [tf.TensorSpec([1, 64, 64, 3], tf.uint8)] * 2},
+            r"images of any size\. Received: source uint8 \[1, 64, 64, 3\], target",
+        ),
+        (
+            {"match": lambda source, target: {"flow": source + target}},
+            "its signature match answers no log_variance and no logits",
+        ),
+        ({"match": _answers(), "name": "InputError", "rest": ""}, "of its mixture is none"),
+        ({"match": _answers(), "name": "_pair", "rest": ', "radius": 2'}, "of its mixture is none"),
+        ({"match": _answers(), "name": "Mixture", "rest": ""}, "of its mixture is none"),
+    ],
+)
+def test_a_foreign_saved_model_is_refused(foreign, how, message):
+    with pytest.raises(InputError, match=f"The SavedModel .* is broken: .*{message}") as caught:
+        tfdense.load(foreign(**how))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("match", "message"),
+    [
+        (
+            _answers(lambda x: x[:, ::2], lambda x: x[:, ::2]),
+            r"flow of shape \(32, 64, 2\) .*64x32",
+        ),
+        (_answers(lambda x: tf.concat([x, x], -1)), r"Received: \(32, 64, 4\)"),
+        (_answers(rest=lambda x: x[:, :8]), r"log_variance .* Received: \(8, 64, 2\)"),
+        (_answers(lambda x: x + np.nan), "numbers that are not finite: are its weights damaged"),
+        (_answers(rest=lambda x: x + np.inf), "numbers that are not finite"),
+    ],
+)
+def test_a_saved_model_that_answers_something_else_is_refused(foreign, match, message):
+    image = np.zeros((32, 64, 3), np.uint8)
+    with pytest.raises(InputError, match=message):
+        tfdense.load(foreign(match)).match(image, image)
+
+
+class NotFinite(ReadsPlaces):
+    """A network whose weights are damaged, in two parts."""
+
+    def features(self, images):
+        return images
+
+    def match_features(self, source, target):
+        outputs = self({"source": source, "target": target})
+        return {**outputs, "flow": outputs["flow"] * np.inf}
+
+    def call(self, inputs):
+        return {**super().call(inputs), "logits": super().call(inputs)["logits"] + np.nan}
+
+
+def test_a_network_whose_answer_is_not_finite_is_refused():
+    matcher = Matcher(KerasBackend(NotFinite(), 64))
+    image = np.zeros((32, 64, 3), np.uint8)
+    for match in (matcher.match, lambda *pair: next(matcher.match_many([pair]))):
+        with pytest.raises(InputError, match="numbers that are not finite"):
+            match(image, image)
+
+
+def test_the_command_writes_nothing_of_an_answer_that_is_not_finite(foreign, tmp_path, capsys):
+    folder, image = foreign(_answers(lambda x: x + np.nan)), str(tmp_path / "image.png")
+    write_image(image, np.zeros((32, 64, 3), np.uint8))
+    out = tmp_path / "out"
+    assert cli.main(["match", image, image, "--model", str(folder), "-o", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("numbers that are not finite: are its weights damaged?")
+    assert not out.exists()
+
+
+def test_a_server_whose_answer_is_not_finite_is_refused():
+    class Server:
+        def description(self):
+            return json.loads(_DESCRIPTION % ("LaplaceMixture", ', "maximum_variance": 100'))
+
+        def predict(self, signature, images, outputs):
+            return {name: np.full((*images["target"].shape[:3], 2), np.nan) for name in outputs}
+
+    image = np.zeros((32, 64, 3), np.uint8)
+    with pytest.raises(InputError, match="numbers that are not finite"):
+        remote.connect(Server(), 64, "direct", False).match(image, image)
+
+
+def test_a_tflite_file_whose_answer_is_not_finite_is_refused(exported, monkeypatch):
+    answer = {
+        name: np.full((1, *_SIZE, channels), np.nan, np.float32)
+        for name, channels in (("flow", 2), ("log_variance", 2), ("logits", 2))
+    }
+    matcher = tfdense.load(exported["LiteRT"])
+    monkeypatch.setattr(InterpreterRunner, "run", lambda *_: answer)
+    image = np.zeros((*_SIZE, 3), np.uint8)
+    for refuses in (matcher, LiteMatcher(exported["LiteRT"])):
+        with pytest.raises(InputError, match="numbers that are not finite"):
+            refuses.match(image, image)
 
 
 def _grid():

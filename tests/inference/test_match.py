@@ -104,6 +104,36 @@ def test_number_of_matches_must_be_positive():
         _match(np.ones((20, 20))).matches(0)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, _: m.matches(n="5"), "number of matches to be positive. Received: '5'"),
+        (lambda m, _: m.matches(threshold=None), "Expected a threshold in 0..1. Received: None"),
+        (lambda m, _: m.matches(threshold="0.5"), "a threshold in 0..1. Received: '0.5'"),
+        (lambda m, _: m.matches(threshold=[0.5]), r"a threshold in 0..1. Received: \[0.5\]"),
+        (lambda m, _: m.homography(threshold=np.nan), "a threshold in 0..1. Received: nan"),
+        (lambda m, _: m.matches(cycle="3"), "cycle to be a distance in px, or None. Received: '3'"),
+        (lambda m, _: m.matches(mutual="no"), "mutual to be True or False. Received: 'no'"),
+        (lambda m, _: m.keypoints([[1, 2]], [[3, 4]], distance="3"), "distance. Received: '3'"),
+        (lambda m, _: m.keypoints([[np.nan, 2]], []), r"Received: \[\[nan, 2\]\]"),
+        (lambda m, out: m.save(out, threshold=np.nan), "a threshold in 0..1. Received: nan"),
+        (lambda m, _: m.save(None), "the path of a folder. Received: None"),
+        (lambda m, _: m.save(b"x"), "the path of a folder. Received: b'x'"),
+        (lambda m, out: m.save(f"{out}\0b"), r"the path of a folder. Received: '.*\\x00b'"),
+        (lambda m, out: m.save(out, formats=None), "a list of formats. Received: None"),
+        (lambda m, out: m.save(out, formats="kitti"), "a list of formats. Received: 'kitti'"),
+        (lambda m, out: m.save(out, formats=[[1]]), r"a list of formats. Received: \[\[1\]\]"),
+        (lambda m, out: m.save(out, names=(1, 2)), r"names of both images. Received: \(1, 2\)"),
+        (lambda m, out: m.save(out, names=("a",)), r"of both images. Received: \('a',\)"),
+        (lambda m, out: m.save(out, names="ab"), "names of both images. Received: 'ab'"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(random_match, tmp_path, call, message):
+    with pytest.raises(InputError, match=message) as caught:
+        call(random_match, tmp_path / "out")
+    assert "\n" not in str(caught.value) and not [*tmp_path.iterdir()]
+
+
 def test_variance_is_the_weighted_mean_of_the_components(random_match):
     expected = np.zeros((37, 53))
     for y in range(37):

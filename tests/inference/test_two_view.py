@@ -255,6 +255,16 @@ def test_coinciding_or_collinear_matches_have_no_homography(points):
     assert fit_homography(matches, 1.0) is None
 
 
+def test_places_on_a_point_or_a_line_have_no_pose():
+    grid = _grid(96, 128)
+    for places in (np.full_like(grid, 40.0), np.stack([grid[..., 0], 0 * grid[..., 0] + 40], -1)):
+        for noise in (0.0, 0.2):
+            match = _match(np.float32(places), wrong=0, noise=noise)
+            assert noise or match.homography() is None
+            assert match.pose(_K_SOURCE, _K_TARGET) is None
+            assert match.self_calibrate() is None
+
+
 def test_places_that_many_pixels_share_are_no_homography():
     random = np.random.default_rng(0)
     for _ in range(20):
@@ -287,7 +297,7 @@ def test_a_matrix_that_is_no_cameras_is_refused(matrix):
         match.pose(_K_SOURCE, matrix)
 
 
-@pytest.mark.parametrize("distance", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("distance", [0, -1.0, float("nan"), "3", [3]])
 def test_distance_must_be_positive(distance):
     match = _match(_plane())
     for geometry in (match.homography, lambda **how: match.pose(_K_SOURCE, _K_TARGET, **how)):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tfdense.errors import InputError
 from tfdense.images import Photo
 from tfdense.inference.match import Match
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, is_masked
@@ -17,6 +18,33 @@ class HasConfidence(Protocol):
     """What is needed of a mixture, see `tfdense.mixture.Mixture`."""
 
     def confidence(self, log_variance, logits, radius): ...
+
+
+def check_answer(outputs: Mapping[str, np.ndarray], size: tuple[int, int]) -> None:
+    """Refuses what a network answers if no match can be made of it.
+
+    Each backend gives what its network answers to this, before anything is computed from it.
+
+    Args:
+        outputs: see `to_match`; there may be more.
+        size: (height, width) of the target that the network saw.
+
+    Raises:
+        InputError: if an output has another shape, or a number is not finite.
+    """
+    expected = {"flow": (*size, 2)}
+    for name in ("log_variance", "logits"):
+        expected[name] = (*size, *np.shape(outputs["logits"])[-1:])
+    for name, shape in expected.items():
+        if np.shape(outputs[name]) != shape:
+            raise InputError(
+                f"Expected the network to answer a {name} of shape {shape} to a target of "
+                f"{size[1]}x{size[0]} px. Received: {np.shape(outputs[name])}"
+            )
+    if not all(np.isfinite(outputs[name]).all() for name in expected):
+        raise InputError(
+            "The network answers numbers that are not finite: are its weights damaged?"
+        )
 
 
 def to_match(

@@ -13,14 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfdense import mixture as mixtures
-from tfdense.errors import InputError
+from tfdense.errors import InputError, printable
+from tfdense.inference.answers import check_answer
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 from tfdense.networks import check_max_side
 from tfdense.ops.correlation import forward_only
 from tfdense.pixels import pixel_positions
-from tfdense.saved_models import SavedModel
+from tfdense.saved_models import SavedModel, Signature
 
+_ROLES = ("source", "target")
 _OUTPUTS = ("flow", "log_variance", "logits")
 
 
@@ -155,8 +157,10 @@ class KerasBackend:
 
     def run(self, source, target):
         refuse_fork()
-        outputs = self._match(tf.constant(source[None]), tf.constant(target[None]))
-        return {name: outputs[name][0].numpy() for name in _OUTPUTS}
+        answer = self._match(tf.constant(source[None]), tf.constant(target[None]))
+        outputs = {name: answer[name][0].numpy() for name in _OUTPUTS}
+        check_answer(outputs, target.shape[:2])
+        return outputs
 
     def features(self, images: np.ndarray):
         """Computes what `match_features` needs of each image, whichever it is matched with.
@@ -198,16 +202,37 @@ class SavedModelBackend:
         refuse_fork()
         _bound_memory()
         self._model = SavedModel(folder)
-        self._match = self._model.function("match", ("source", "target"), _OUTPUTS)
         try:
+            _check_signature(self._model.signatures["match"])
             self.mixture, self.working_size = described(self._model.description, max_side)
         except ValueError as error:
             raise InputError(f"The SavedModel {folder} is broken: {error}") from None
+        self._match = self._model.function("match", _ROLES, _OUTPUTS)
 
     def run(self, source, target):
         refuse_fork()
-        outputs = self._match(source[None], target[None])
-        return {name: values[0] for name, values in zip(_OUTPUTS, outputs, strict=True)}
+        answer = self._match(source[None], target[None])
+        outputs = {name: values[0] for name, values in zip(_OUTPUTS, answer, strict=True)}
+        check_answer(outputs, target.shape[:2])
+        return outputs
+
+
+def _check_signature(signature: Signature) -> None:
+    """Refuses a signature other than that which `tfdense.exporting` gives the name "match".
+
+    Raises:
+        ValueError: which says what it has.
+    """
+    inputs, outputs = signature.inputs, signature.outputs
+    images = [(spec.dtype, *spec.shape[1:]) for spec in inputs.values()]
+    if {*inputs} != {*_ROLES} or images != [(np.uint8, None, None, 3)] * 2:
+        taken = ", ".join(f"{name} {x.dtype} {list(x.shape)}" for name, x in inputs.items())
+        raise ValueError(
+            "expected its signature match to take source and target, uint8 images of any size. "
+            f"Received: {printable(taken)}"
+        )
+    if missing := sorted({*_OUTPUTS} - {*outputs}):
+        raise ValueError(f"its signature match answers no {' and no '.join(missing)}")
 
 
 def described(description: dict, max_side: int) -> tuple[Mixture, TargetSize]:
@@ -274,6 +299,9 @@ class MaskedBackend:
 def _mixture(metadata: dict) -> Mixture:
     try:
         parameters = dict(metadata["mixture"])
-        return getattr(mixtures, parameters.pop("name"))(**parameters)
+        kind = getattr(mixtures, parameters.pop("name"))
+        if not issubclass(kind, Mixture):
+            raise TypeError
+        return kind(**parameters)
     except (KeyError, TypeError, AttributeError):
         raise ValueError("the description of its mixture is none") from None

@@ -1,6 +1,9 @@
 """What can be refused before a network is loaded."""
 
 import numbers
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -40,14 +43,45 @@ def check_radius(radius) -> float | None:
     """Returns the radius of a confidence as a number; None stays None.
 
     Raises:
-        InputError: if it is no single positive number, or infinite.
+        InputError: if it is no single finite positive number.
     """
     if radius is None:
         return None
-    value = _real(radius)
-    if isinstance(radius, (str, bytes)) or value.shape != () or not 0 < value < np.inf:
-        raise InputError(f"Expected a positive radius. Received: {shown(radius)}")
-    return float(value)
+    value = check_number("a positive radius", radius)
+    if not 0 < value < np.inf:
+        wanted = "finite" if value > 0 else "positive"
+        raise InputError(f"Expected a {wanted} radius. Received: {shown(radius)}")
+    return value
+
+
+def check_number(what: str, value) -> float:
+    """Returns a number of any type as a float.
+
+    Args:
+        what: it should be, for the message.
+        value: which was given.
+
+    Raises:
+        InputError: if it is no single number, or NaN.
+    """
+    number = np.empty(0) if isinstance(value, (str, bytes)) else _real(value)
+    if number.shape != () or np.isnan(number):
+        raise InputError(f"Expected {what}. Received: {shown(value)}")
+    return float(number)
+
+
+def check_distance(distance, default: float) -> float:
+    """Returns the largest distance of an inlier; None is the default.
+
+    Raises:
+        InputError: if it is no single positive number.
+    """
+    if distance is None:
+        return default
+    value = check_number("a positive distance", distance)
+    if not value > 0:
+        raise InputError(f"Expected a positive distance. Received: {shown(distance)}")
+    return value
 
 
 def check_side(max_side) -> int:
@@ -67,11 +101,50 @@ def check_fill(fill) -> bool:
     """Returns whether uncertain pixels get another flow.
 
     Raises:
+        InputError: see `check_flag`.
+    """
+    return check_flag("fill", fill)
+
+
+def check_flag(name: str, value) -> bool:
+    """Returns what is on or off as bool.
+
+    Raises:
         InputError: if it is neither True nor False: a text such as "no" would count as True.
     """
-    if not isinstance(fill, (bool, np.bool_)):
-        raise InputError(f"Expected fill to be True or False. Received: {shown(fill)}")
-    return bool(fill)
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"Expected {name} to be True or False. Received: {shown(value)}")
+    return bool(value)
+
+
+def check_folder_name(folder) -> Path:
+    """Returns the path of a folder to write to.
+
+    Raises:
+        InputError: if it is neither a text nor a path, or has a zero byte, which no name has.
+    """
+    is_path = isinstance(folder, (str, os.PathLike)) and isinstance(os.fspath(folder), str)
+    if not is_path or "\0" in os.fspath(folder):
+        raise InputError(f"Expected the path of a folder. Received: {shown(folder)}")
+    return Path(folder)
+
+
+def check_names(what: str, names, count: int | None = None) -> list[str]:
+    """Returns texts as a list.
+
+    Args:
+        what: they should be, for the message.
+        names: which were given.
+        count: how many there must be; None if any.
+
+    Raises:
+        InputError: if they are none, or a single text, whose letters would count as texts.
+    """
+    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [None]
+    texts = all(isinstance(name, str) for name in listed)
+    if not texts or count not in (None, len(listed)):
+        raise InputError(f"Expected {what}. Received: {shown(names)}")
+    return listed
 
 
 def camera_matrix(name: str, matrix) -> np.ndarray:
@@ -131,9 +204,10 @@ def key_points(role: str, points) -> np.ndarray:
     values = _real(points)
     if values.shape == (0,) and hasattr(points, "__len__") and len(points) == 0:
         return np.empty((0, 2))
+    wrong_shape = values.size and (values.ndim != 2 or values.shape[1] != 2)
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise InputError(
             f"Expected the key points of the {role} to be finite (x, y), [count, 2]. "
-            f"Received: {np.shape(values) if values.size else shown(points)}"
+            f"Received: {np.shape(values) if wrong_shape else shown(points)}"
         )
     return values

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdense.errors import InputError
-from tfdense.inference.checks import camera_matrix, key_points, lens_distortion
+from tfdense.errors import InputError, shown
+from tfdense.inference.checks import (
+    camera_matrix,
+    check_distance,
+    check_flag,
+    check_folder_name,
+    check_names,
+    check_number,
+    key_points,
+    lens_distortion,
+)
 from tfdense.inference.keypoints import KeypointMatches, match_keypoints
 from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
 from tfdense.inference.two_view_types import Homography, Matches, Pose
@@ -139,14 +148,14 @@ class Match:
                 next to the target's pixel. This is stricter than most uses need.
 
         Raises:
-            InputError: if `n` is not positive, or a check needs the match of the other direction
-                and there is none.
+            InputError: if `n` is not positive, threshold or cycle is no number, mutual neither True
+                nor False, or a check needs the match of the other direction and there is none.
         """
         if n is not None and not (isinstance(n, numbers.Integral) and n >= 1):
-            raise InputError(f"Expected the number of matches to be positive. Received: {n}")
+            raise InputError(f"Expected the number of matches to be positive. Received: {shown(n)}")
         positions = self.positions()
         accepted = self._accepted(threshold, cycle) & _is_inside(positions, self.source)
-        if mutual:
+        if check_flag("mutual", mutual):
             accepted[accepted] = self._is_mutual(positions[accepted], np.argwhere(accepted))
         rows, columns = best_spread(np.where(accepted, self.confidence, -1), n)
         return Matches(
@@ -183,7 +192,7 @@ class Match:
             InputError: if the key points are no such arrays, the distance is not positive, or the
                 check needs the match of the other direction and there is none.
         """
-        distance = self._distance(distance, 3 * self.radius)
+        distance = check_distance(distance, 3 * self.radius)
         source, target = key_points("source", source), key_points("target", target)
         if self.source_mask is not None and len(source):
             limit = np.array(self.source_mask.shape[::-1]) - 1
@@ -226,7 +235,7 @@ class Match:
         """
         # The places in the target are exact, those in the source were found: errors are there.
         matches = self._spread_matches(threshold).swap()
-        distance = self._distance(distance, self.radius)
+        distance = check_distance(distance, self.radius)
         homography = _two_view("A homography").fit_homography(matches, distance)
         return None if homography is None else homography.swap()
 
@@ -255,7 +264,7 @@ class Match:
 
         Returns:
             The pose and the matches that agree with it. None if fewer than five matches are
-            confident, or no pose fits five of them.
+            confident, no pose fits five of them, or those that it fits lie on one line.
 
         Raises:
             InputError: if a matrix is not that of a camera, the distance is not positive, or there
@@ -266,7 +275,7 @@ class Match:
             lens_distortion("distortion_source", distortion_source),
             lens_distortion("distortion_target", distortion_target),
         )
-        distance = self._distance(distance, self.radius)
+        distance = check_distance(distance, self.radius)
         matches = self._spread_matches(threshold)
         return _two_view("A pose").fit_pose(matches, *cameras, distance, distortions)
 
@@ -283,8 +292,8 @@ class Match:
             threshold, distance: as of `pose`.
 
         Returns:
-            The intrinsic matrices and the pose. None if fewer than eight matches are confident, or
-            no pose fits them.
+            The intrinsic matrices and the pose. None if fewer than eight matches are confident, no
+            pose fits them, or those that it fits lie on one line.
 
         Raises:
             InputError: if the distance is not positive.
@@ -293,11 +302,14 @@ class Match:
             from tfdense.inference.uncalibrated import fit_shared_focal
 
         sizes = tuple(image.shape[1::-1] for image in (self.source, self.target))
-        distance = self._distance(distance, self.radius)
+        distance = check_distance(distance, self.radius)
         return fit_shared_focal(self._spread_matches(threshold), sizes, distance)
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""
+        threshold = check_number("a threshold in 0..1", threshold)
+        if cycle is not None:
+            cycle = check_number("cycle to be a distance in px, or None", cycle)
         # What is masked has a confidence of 0 and is no match even if the threshold is 0.
         accepted = (self.confidence >= threshold) & ~is_masked(
             self.flow, self.source_mask, self.target_mask
@@ -321,14 +333,6 @@ class Match:
         count = len(matches.confidence)
         chosen = np.random.default_rng(0).permutation(count)[:_FITTED_MATCHES]
         return matches.select(np.sort(chosen))
-
-    @staticmethod
-    def _distance(distance: float | None, default: float) -> float:
-        if distance is None:
-            return default
-        if not (np.ndim(distance) == 0 and distance > 0):
-            raise InputError(f"Expected a positive distance. Received: {distance}")
-        return float(distance)
 
     def save(
         self,
@@ -363,9 +367,13 @@ class Match:
 
         Raises:
             OutputError: if the files cannot be written.
-            InputError: if the check needs the match of the other direction and there is none, or
-                there is no such form.
+            InputError: if the check needs the match of the other direction and there is none,
+                there is no such form, or an argument is of another kind.
         """
+        folder = check_folder_name(folder)
+        threshold = check_number("a threshold in 0..1", threshold)
+        formats = check_names("a list of formats", formats)
+        names = check_names("the names of both images", names, 2)
         with needed_for("Drawing pictures"):
             from tfdense.inference.saving import save_match
         return save_match(self, folder, threshold, cycle, formats, names)

@@ -20,7 +20,13 @@ from tfdense.inference.backends import (
     SavedModelBackend,
     refuse_fork,
 )
-from tfdense.inference.checks import check_fill, check_radius, key_points, photo_to_match
+from tfdense.inference.checks import (
+    check_fill,
+    check_flag,
+    check_radius,
+    key_points,
+    photo_to_match,
+)
 from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode, check_mode
 from tfdense.inference.pipeline import answer, pair_of, run
@@ -158,9 +164,11 @@ class Matcher:
 
         Raises:
             InputError: if an image cannot be read, is no image or too small, the radius is not
-                positive, tiles are none, or the process was forked after TensorFlow was used.
+                positive and finite, `both_ways` neither True nor False, tiles are none, the network
+                answers what is not finite or of another size, or the process was forked after
+                TensorFlow was used.
         """
-        radius = check_radius(radius)
+        radius, both_ways = check_radius(radius), check_flag("both_ways", both_ways)
         tiles = self._tiles if tiles is None else self._checked(tiles)
         source = photo_to_match("source", source, source_mask)
         target = photo_to_match("target", target, target_mask)
@@ -203,7 +211,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if the batch size is not positive.
         """
-        radius = check_radius(radius)
+        radius, both_ways = check_radius(radius), check_flag("both_ways", both_ways)
         matcher = self._reusing()
         batches = None
         if matcher._mode == "direct" and not self._tiles and hasattr(matcher._backend, "run_many"):
@@ -253,7 +261,7 @@ class Matcher:
         Raises:
             InputError: as `match`, or if there is no such reference.
         """
-        radius = check_radius(radius)
+        radius, warm_start = check_radius(radius), check_flag("warm_start", warm_start)
         return streaming.stream(self.network(radius), frames, reference, warm_start)
 
     def track(self, frames: Iterable, points) -> Iterator[tracking.TrackedPoints]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from tfdense.client import Client
 from tfdense.errors import InputError
+from tfdense.inference.answers import check_answer
 from tfdense.inference.backends import described
 from tfdense.inference.matcher import Matcher
 from tfdense.inference.modes import Mode
@@ -26,8 +27,10 @@ class RemoteBackend:
 
     def run(self, source: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         images = {"source": source[None], "target": target[None]}
-        outputs = self._client.predict("match", images, _OUTPUTS)
-        return {name: values[0] for name, values in outputs.items()}
+        answer = self._client.predict("match", images, _OUTPUTS)
+        outputs = {name: values[0] for name, values in answer.items()}
+        check_answer(outputs, target.shape[:2])
+        return outputs
 
 
 def connect(

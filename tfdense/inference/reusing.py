@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfdense.inference.answers import check_answer
 from tfdense.inference.backends import Backend, KerasBackend
 from tfdense.inference.looks import Outputs
 
@@ -87,8 +88,13 @@ class ReusingBackend:
         with self._lock:
             features = [self._features(image) for image in (*sources, *targets)]
         batches = features[: len(sources)], features[len(sources) :]
-        outputs = self._backend.match_features(*(_concatenated(batch) for batch in batches))
-        return [{name: values[i] for name, values in outputs.items()} for i in range(len(sources))]
+        answer = self._backend.match_features(*(_concatenated(batch) for batch in batches))
+        outputs = [
+            {name: values[i] for name, values in answer.items()} for i in range(len(sources))
+        ]
+        for each, target in zip(outputs, targets, strict=True):
+            check_answer(each, target.shape[:2])
+        return outputs
 
     def _features(self, image: np.ndarray):
         image = np.ascontiguousarray(image)

@@ -62,7 +62,8 @@ def fit_pose(
             a lens without.
 
     Returns:
-        The pose; None if there are too few matches or none is found.
+        The pose; None if there are too few matches, none is found, or the inliers lie within
+        `distance` of one line or point in either image, which leaves it open.
     """
     if len(matches.source) < 5:
         return None
@@ -94,8 +95,12 @@ def fit_pose(
     pose = _refine_pose(*pose, source[fitted], target[fitted], matches.confidence[fitted])
     # Of a distant scene not even the sign of the translation was known before.
     pose = before_most(essential_matrix(*pose))
-    inliers = matches.select(in_view(pose))
-    return Pose(*pose, inliers) if len(inliers.source) >= 5 else None
+    found = in_view(pose)
+    if np.count_nonzero(found) < 5:
+        return None
+    if min(_breadth(rays[found]) for rays in (source, target)) <= distance:
+        return None
+    return Pose(*pose, matches.select(found))
 
 
 def map_points(homography: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +188,11 @@ def _rays(points: np.ndarray, camera: np.ndarray, distortion: np.ndarray | None)
     else:
         straight = cv2.undistortPoints(bent, np.eye(3), distortion, criteria=until)
     return np.column_stack([straight[:, 0], np.ones(len(points))])
+
+
+def _breadth(rays: np.ndarray) -> float:
+    """Returns how far rays (x, y, 1) stray from their best line, as a standard deviation."""
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(rays[:, :2].T))[0])))
 
 
 def _is_before(rotation, translation, source, target) -> np.ndarray:

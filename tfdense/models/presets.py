@@ -137,8 +137,7 @@ def load_shipped_weights(model: keras.Model, name: str) -> None:
 
 
 def _load_keras(path: Path) -> tuple[keras.Model, Config]:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    check_file(path, "file")
     classes = {preset.network.split(":")[1]: name for name, preset in reversed(PRESETS.items())}
     try:
         check_archive(path, classes)
@@ -178,7 +177,10 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except Exception as error:  # h5py raises errors of any type of what is damaged
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = printable(lines[0].partition(" Example error")[0])
-        raise InputError(f"{path} does not hold the weights of a {model.name}: {reason}") from None
+        if reason.startswith("A total of"):  # which Keras says of layers, without their names
+            reason = "its arrays are those of another network, or of other options"
+        name = type(model).__name__
+        raise InputError(f"{path} does not hold the weights of this {name}: {reason}") from None
     _refuse_not_finite(model, path)
 
 
