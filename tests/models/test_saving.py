@@ -165,6 +165,18 @@ def test_weights_and_copies(small, images, tmp_path):
     assert _equal(copy(values), small(values))
 
 
+def test_weights_of_more_than_the_network_are_refused(tmp_path):
+    whole = models.build(ModelConfig("pdcnet-lite", {"refinement_passes": 1}), "float32", False)
+    whole.save_weights(tmp_path / "network.weights.h5")
+    network = models.build(ModelConfig("pdcnet-lite"), backbone_weights=False)
+    before = [weight.numpy() for weight in network.weights]
+    expected = rf"expected {len(before)} arrays\. Received: {len(whole.weights)}"
+    with pytest.raises(ValueError, match=expected):
+        network.load_weights(tmp_path / "network.weights.h5")
+    for one, other in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other)
+
+
 @pytest.mark.parametrize("name", ["pdcnet-lite", "pwc-unet", "pdcnet"])
 def test_the_summary_shows_each_part(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")

@@ -145,9 +145,7 @@ def test_all_pairs_equals_brute_force():
 
 
 def test_all_pairs_in_a_graph_of_unknown_shape():
-    function = tf.function(
-        correlation.all_pairs, input_signature=[tf.TensorSpec([None, None, None, 4])] * 2
-    )
+    function = tf.function(correlation.all_pairs, input_signature=[tf.TensorSpec([None] * 4)] * 2)
     generator = np.random.default_rng(0)
     target = generator.normal(size=(2, 3, 5, 4)).astype(np.float32)
     source = generator.normal(size=(2, 4, 2, 4)).astype(np.float32)

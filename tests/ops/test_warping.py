@@ -108,7 +108,7 @@ def test_bilinear_in_a_graph_of_unknown_shape():
     function = tf.function(
         warping.bilinear,
         input_signature=[
-            tf.TensorSpec([None, None, None, 3]),
+            tf.TensorSpec([None, None, None, None]),
             tf.TensorSpec([None, None, None, 2]),
         ],
     )

@@ -8,21 +8,19 @@ more than there is memory. What a network of tfdense does not need is refused.
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
 from tfdense.errors import InputError, shown
 from tfdense.models.network import MatchingNetwork
+from tfdense.models.weight_files import check_size, count_arrays
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
 _LARGEST_CONFIG = 2**20
-# So much larger than the file may be what is read of it.
-_MOST_TIMES = 100
 # Beside what is registered: what computes nothing, or only numbers to start from.
 _KERAS = {"keras.initializers", "keras.regularizers", "keras.constraints"}
 _POLICIES = {"DTypePolicy", "FloatDTypePolicy", "DTypePolicyMap"}
@@ -47,7 +45,7 @@ def check_archive(path: Path, presets: Mapping[str, str]) -> None:
         if others := sorted(members.keys() - _MEMBERS):
             raise ValueError(f"it holds {others[0]}, which a network does not need")
         size = path.stat().st_size
-        _check_size(sum(member.file_size for member in members.values()), size)
+        check_size(sum(member.file_size for member in members.values()), size)
         if members[_CONFIG].file_size > _LARGEST_CONFIG:
             raise ValueError(f"its {_CONFIG} has more than {_LARGEST_CONFIG >> 20} MiB")
         try:
@@ -67,41 +65,6 @@ def check_archive(path: Path, presets: Mapping[str, str]) -> None:
         # How it was compiled is not read.
         _check_objects([config["config"], config.get("build_config")])
         count_arrays(io.BytesIO(archive.read(_WEIGHTS)), size)
-
-
-def count_arrays(file: Any, size: int) -> int:
-    """Returns how many arrays a file of weights holds.
-
-    Args:
-        file: its path, or it itself, open.
-        size: of it, in bytes.
-
-    Raises:
-        ValueError: if it takes them from other files, or they are far larger than it.
-    """
-    with h5py.File(file) as opened:
-        sizes = list(_sizes(opened))
-    _check_size(sum(sizes), size)
-    return len(sizes)
-
-
-def _check_size(found: int, size: int) -> None:
-    if found > _MOST_TIMES * size + _LARGEST_CONFIG:
-        raise ValueError(f"its {size} bytes stand for {found}")
-
-
-def _sizes(group: h5py.Group) -> Iterator[int]:
-    """Yields the bytes of each array."""
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"its {name} is a link")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            yield from _sizes(item)
-        elif isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ValueError(f"its array {name} lies in another file")
-            yield (item.size or 0) * item.dtype.itemsize
 
 
 def _check_objects(value: Any) -> None:

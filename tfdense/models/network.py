@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -11,6 +12,7 @@ from tfdense.errors import InputError
 from tfdense.layers.freezing import KeepsFrozenParts
 from tfdense.losses import MixtureNLL
 from tfdense.metrics import AEPE, AUSE, PCK, CalibrationError
+from tfdense.models.weight_files import count_arrays
 from tfdense.ops.correlation import forward_only
 
 _SERVED = ("flow", "log_variance", "logits")
@@ -82,6 +84,15 @@ class MatchingNetwork(KeepsFrozenParts, keras.Model):
     @property
     def metrics(self):
         return [*super().metrics, *self._chosen.metrics]
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As of `keras.Model`, which would pass over what a file of weights holds in excess."""
+        path = Path(filepath)
+        if path.name.endswith(".weights.h5") and path.is_file() and not skip_mismatch:
+            found, expected = count_arrays(path, path.stat().st_size), len(self.weights)
+            if found != expected:
+                raise ValueError(f"expected {expected} arrays. Received: {found}")
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
 
     def get_compile_config(self):
         config = super().get_compile_config()

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfdense.config import Config, ModelConfig
 from tfdense.errors import InputError, check_file, printable
-from tfdense.models.keras_files import check_archive, count_arrays
+from tfdense.models.keras_files import check_archive
 from tfdense.networks import PRESETS, as_path, check_shipped, is_preset, read_run
 
 
@@ -165,15 +165,11 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     """
     path = Path(path)
     check_file(path, "weights file")
-    expected = len(model.weights)
     try:
-        found = count_arrays(path, path.stat().st_size)
         with warnings.catch_warnings():
             # Of another network's file Keras warns dozens of times before it raises.
             warnings.simplefilter("ignore")
             model.load_weights(path)
-        if found != expected:
-            raise ValueError(f"expected {expected} arrays. Received: {found}")
     except Exception as error:  # h5py raises errors of any type of what is damaged
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = printable(lines[0].partition(" Example error")[0])

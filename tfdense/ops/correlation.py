@@ -108,7 +108,7 @@ def all_pairs(target, source) -> tf.Tensor:
     target, source = tf.convert_to_tensor(target), tf.convert_to_tensor(source)
     check_floating(target=target, source=source)
     check_shape("`source`", source, [target.shape[0], None, None, target.shape[-1]])
-    batch, channels = tf.shape(target)[0], target.shape[-1]
+    batch, channels = tf.shape(target)[0], _channels(target)
     height, width = spatial_size(target)
     rows, columns = spatial_size(source)
     # Without the second axis TFLite's converter would have the source broadcast to the target's
@@ -119,6 +119,10 @@ def all_pairs(target, source) -> tf.Tensor:
         transpose_b=True,
     )
     return tf.reshape(scores, [batch, height, width, rows * columns])
+
+
+def _channels(features) -> int | tf.Tensor:
+    return tf.shape(features)[-1] if features.shape[-1] is None else features.shape[-1]
 
 
 class _Blocks:
@@ -135,8 +139,7 @@ class _Blocks:
 
     def __init__(self, features, radius: int):
         self.batch, (self.height, self.width) = tf.shape(features)[0], spatial_size(features)
-        is_known = features.shape[-1] is not None
-        self.channels = features.shape[-1] if is_known else tf.shape(features)[-1]
+        self.channels = _channels(features)
         self.radius = radius
         self.size = 2 * radius + 1
         self.length = max(_BLOCK, 2 * radius)

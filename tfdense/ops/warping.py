@@ -52,12 +52,13 @@ def sample(image, position) -> tf.Tensor:
     height, width = spatial_size(image)
     x, y, from_left, from_top = _corner(at_least_float32(position), height, width)
     padded = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    pixels = tf.reshape(padded, [-1, image.shape[-1]])
+    channels = tf.shape(image)[-1] if image.shape[-1] is None else image.shape[-1]
+    pixels = tf.reshape(padded, [-1, channels])
     row = width + 2
     first_pixel = tf.range(tf.shape(image)[0])[:, None, None, None] * ((height + 2) * row)
     # With one axis, as GPUs need it.
     index = tf.reshape(first_pixel + y * row + x, [-1])
-    shape = tf.concat([tf.shape(position)[:-1], image.shape[-1:]], axis=0)
+    shape = tf.concat([tf.shape(position)[:-1], [channels]], axis=0)
     sampled = 0.0
     for below, weight_y in ((0, 1.0 - from_top), (row, from_top)):
         for right, weight_x in ((0, 1.0 - from_left), (1, from_left)):
