@@ -40,6 +40,7 @@ def test_floats_are_resized_as_by_opencv(size, monkeypatch):
         np.testing.assert_array_equal(part, answer[7:19, 11:40])
 
 
+@pytest.mark.skipif(cv2.__version__ < "5", reason="OpenCV 4 rounds places to 1/32 px")
 def test_samples_as_opencv_does():
     random = np.random.default_rng(6)
     image = random.integers(0, 256, (40, 50, 3), np.uint8)

@@ -359,7 +359,7 @@ def test_canvases_hold_several_photos(tmp_path):
         ("{share: 1.5}", r"data\.worlds\.share .*less than or equal to 1, received 1\.5"),
         ("{baseline: [60, 5]}", r"data\.worlds\.baseline .*\(smallest, largest\)"),
         ("{baseline: [0, 5]}", r"data\.worlds\.baseline.* greater than 0, received 0"),
-        ("{zoom: [0, 3]}", r"data\.worlds\.zoom.* greater than 0, received 0"),
+        ("{zoom: [0, 3]}", r"data\.worlds\.zoom.* than or equal to 0\.05, received 0"),
         ("{tilt: 90}", r"data\.worlds\.tilt .*less than 90, received 90"),
         ("{relief_height: [0.1, 0.9]}", r"data\.worlds\.relief_height.* received 0\.9"),
         ("{photos: 0}", r"data\.worlds\.photos .*received 0"),

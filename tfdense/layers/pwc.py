@@ -55,31 +55,29 @@ class FeaturePyramid(KeepsFrozenParts, keras.layers.Layer):
     def __init__(self, channels: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
-        self.levels = [
-            (
-                leaky_convolution(filters, f"reduce_{level}", strides=2, dtype=self.dtype_policy),
-                leaky_convolution(filters, f"convolve_{level}", dtype=self.dtype_policy),
-            )
+        # Two a level. Of lists of pairs older versions of Keras save nothing.
+        self.convolutions = [
+            leaky_convolution(filters, f"{name}_{level}", strides=strides, dtype=self.dtype_policy)
             for level, filters in enumerate(self.channels)
+            for name, strides in (("reduce", 2), ("convolve", 1))
         ]
 
     def build(self, image_shape):
-        for layers in self.levels:
-            for convolution in layers:
-                convolution.build(image_shape)
-                image_shape = convolution.compute_output_shape(image_shape)
+        for convolution in self.convolutions:
+            convolution.build(image_shape)
+            image_shape = convolution.compute_output_shape(image_shape)
 
     def call(self, image) -> list[tf.Tensor]:
         """Returns the features of images [batch, height, width, 3], fine to coarse."""
-        features, pyramid = image, []
-        for reduce, convolve in self.levels:
-            features = convolve(reduce(features))
-            pyramid.append(features)
-        return pyramid
+        features, outputs = image, []
+        for convolution in self.convolutions:
+            features = convolution(features)
+            outputs.append(features)
+        return outputs[1::2]
 
     def compute_output_shape(self, image_shape):
         shapes = []
-        for reduce, _ in self.levels:
+        for reduce in self.convolutions[::2]:
             image_shape = reduce.compute_output_shape(image_shape)
             shapes.append(image_shape)
         return shapes
