@@ -48,10 +48,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds folders of data sets")
     parser.add_argument("--rounds", type=int, default=20, help="of all in turns (%(default)s)")
     arguments = parser.parse_args()
-    return exit_status(parser.prog, lambda: _measure(arguments))
+    return exit_status(parser.prog, lambda: _show(arguments))
 
 
-def _measure(arguments: argparse.Namespace) -> None:
+def _show(arguments: argparse.Namespace) -> None:
     infos = [read_info(path) for path in arguments.files]
     print(_speed_table(infos, arguments.rounds))
     for info in infos:
