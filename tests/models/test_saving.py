@@ -163,6 +163,9 @@ def test_weights_and_copies(small, images, tmp_path):
     assert not _equal(copy(values)["flow"], small(values)["flow"])
     copy.load_weights(tmp_path / "network.weights.h5")
     assert _equal(copy(values), small(values))
+    small.compile()  # its optimiser is in the file, too
+    small.save_weights(tmp_path / "compiled.weights.h5")
+    copy.load_weights(tmp_path / "compiled.weights.h5")
 
 
 def test_weights_of_more_than_the_network_are_refused(tmp_path):

@@ -7,10 +7,11 @@ import h5py
 
 # So much larger than the file may be what is read of it, beside what is little.
 _MOST_TIMES, _LITTLE = 100, 2**20
+_OPTIMIZER = "optimizer"
 
 
 def count_arrays(file: Any, size: int) -> int:
-    """Returns how many arrays a file of weights holds.
+    """Returns how many arrays a file of weights holds, beside those of an optimiser.
 
     Args:
         file: its path, or it itself, open.
@@ -21,8 +22,11 @@ def count_arrays(file: Any, size: int) -> int:
     """
     with h5py.File(file) as opened:
         sizes = list(_sizes(opened))
+        # A network that is compiled has its optimiser written, too.
+        others = opened.get(_OPTIMIZER)
+        count = len(sizes) - (0 if others is None else len(list(_sizes(others))))
     check_size(sum(sizes), size)
-    return len(sizes)
+    return count
 
 
 def check_size(found: int, size: int) -> None:
