@@ -60,7 +60,7 @@ def read_views(folder: Path) -> dict[str, View]:
     """Reads the views of a scene by the names of their files."""
     views = {}
     for path in sorted(folder.glob(f"*{_CAMERA}")):
-        rows = read_numbers(path, "three rows of K, three of R and one of C", columns=3)
+        rows = read_numbers(path, "three rows of K, three of R and one of C", 3)
         image = only_image(folder, path.name[: -len(_CAMERA)])
         views[image.name] = View(image, rows[:3], rows[3:6].T, rows[6])
     if len(views) < 2:

@@ -23,7 +23,8 @@ def matcher():
     return tfdense.load("pdcnet-lite")
 
 
-def test_a_model_of_the_bundled_pair(matcher, tmp_path):
+def test_two_view_geometry_of_the_bundled_pair(matcher, tmp_path):
+    """No model: one camera turned, with too little parallax for COLMAP to begin with."""
     source, target = bundled_pair()
     with formats.open("colmap", tmp_path, one_camera=True) as writer:
         writer.add(source.name, target.name, matcher.match(source, target, both_ways=True))
@@ -32,13 +33,6 @@ def test_a_model_of_the_bundled_pair(matcher, tmp_path):
     geometry = database.read_two_view_geometry(*numbers)
     assert len(geometry.inlier_matches) > 500
     database.close()
-    options = pycolmap.IncrementalPipelineOptions(num_threads=2)
-    models = pycolmap.incremental_mapping(
-        tmp_path / "database.db", source.parent, tmp_path / "model", options
-    )
-    (model,) = models.values()
-    assert model.num_reg_images() == 2 and model.num_points3D() > 500
-    assert model.compute_mean_reprojection_error() < 1
 
 
 @pytest.mark.reference
