@@ -103,6 +103,7 @@ def test_without_key_points_there_are_no_matches():
         np.zeros((0, 3)),
         np.zeros(2),
         [["a", "b"]],
+        np.array("a"),
         [[np.nan, 1]],
         [[1, 2], [3]],
         [[10**400, 1]],

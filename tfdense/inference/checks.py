@@ -202,7 +202,7 @@ def key_points(role: str, points) -> np.ndarray:
         InputError: if they are no such array of finite numbers.
     """
     values = _real(points)
-    if values.shape == (0,) and hasattr(points, "__len__") and len(points) == 0:
+    if values.shape == np.asarray(points, object).shape == (0,):
         return np.empty((0, 2))
     wrong_shape = values.size and (values.ndim != 2 or values.shape[1] != 2)
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
