@@ -4,6 +4,8 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import tfdense
 
 FOLDER = Path(tfdense.__file__).parent
@@ -56,3 +58,11 @@ def test_the_parts_are_listed_and_loaded_on_use():
     assert {*tfdense._PARTS} <= {*dir(tfdense)} and "photometric" in tfdense._PARTS
     for name in tfdense._PARTS:
         assert getattr(tfdense, name).__name__ == f"tfdense.{name}"
+
+
+@pytest.mark.parametrize("folder", ["bench", "experiments", "export", "tfdense", "web"])
+def test_no_function_replaces_another(folder):
+    for path in (FOLDER.parent / folder).rglob("*.py"):
+        body = ast.parse(path.read_text("utf-8")).body
+        names = [x.name for x in body if isinstance(x, ast.FunctionDef | ast.ClassDef)]
+        assert len({*names}) == len(names), path
