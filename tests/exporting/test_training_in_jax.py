@@ -64,19 +64,19 @@ class Both:
             variable.assign(state[name])
 
     def take_each(self, number):
-        """Takes a step in each, of the pairs that JAX makes.
+        """Takes a step in each, in TensorFlow both of the pairs that it makes and of JAX's.
 
         Returns:
-            JAX's loss; how far TensorFlow's is, relatively; and the share of values that are not
-            the same in the pairs that TensorFlow makes.
+            JAX's loss; how far TensorFlow's is, relatively, of its own pairs and of the same.
         """
         pairs = {key: np.asarray(x) for key, x in self._pairs_of_jax(number).items()}
-        made = self._make(tf.constant(number, tf.int64))
-        apart = np.mean([np.mean(np.abs(x - pairs[key]) > 0.01) for key, x in made.items()])
+        start = self.in_jax.state
+        own = self.in_tensorflow(number)
+        self.give(start)
         ours, theirs = self.in_jax(number), self._take(pairs)
         assert float(ours["gradient_norm"]) == pytest.approx(float(theirs[1]), rel=1e-2), number
         loss = float(ours["loss"])
-        return loss, abs(float(theirs[0]) - loss) / abs(loss), apart
+        return loss, *(abs(float(x) - loss) / abs(loss) for x in (own, theirs[0]))
 
     def _pairs_of_jax(self, number):
         return self._make_in_jax({**self.bundle.data(), "step": np.int64(number)})
@@ -126,16 +126,17 @@ def test_twenty_steps_of_what_ships(tmp_path):
         "train.batch_size=2",
     ]
     both = Both("experiments/pdcnet_lite/larger.yaml", settings, tmp_path / "bundle")
-    losses = []
+    losses, apart = [], []
     for number in range(20):
         both.give(both.in_jax.state)
-        loss, difference, of_pairs = both.take_each(number)
+        loss, difference, of_same_pairs = both.take_each(number)
         losses.append(loss)
-        assert difference < 1e-5, number
-        # Where rounding decides between two steps of JPEG's quantisation, 64 pixels differ.
-        assert of_pairs < 5e-3, number
+        apart.append(difference)
+        assert of_same_pairs < 1e-5, number
         assert max(both.deviations("model/")) < 2e-3, number
         assert max(both.deviations("average/")) < 2e-3, number
+    # Where rounding decides between two steps of JPEG's quantisation, a block of a pair differs.
+    assert np.median(apart) < 1e-5 and max(apart) < 1e-3, apart
     both.give(both.start)
     for number, loss in enumerate(losses):
         # Left alone, rounding grows from step to step.
@@ -153,7 +154,7 @@ def test_twenty_steps_of_what_ships(tmp_path):
 def test_one_step_of_the_others(file, settings, tmp_path):
     settings = [*settings, "train.batch_size=1", "train.warmup_steps=0"]
     both = Both(file, settings, tmp_path / "bundle")
-    assert both.take_each(0)[1] < 1e-4
+    assert max(both.take_each(0)[1:]) < 1e-4
     # The moments of Adam are the gradient and its square.
     assert np.percentile(both.deviations("optimizer/"), 95) < 1e-2
     # In PDC-Net, the skipped convolutions see features of mean 0, so that their running means are
