@@ -5,7 +5,8 @@ python -m bench.device FILE... --data ../shared/data/eval
 For each file: its size, what it computes in, milliseconds a pair on one and on two threads, by each
 run-time that is installed, all in one run, in turns; where the time goes, by LiteRT's profiler; and
 with --data, how much each file loses against Keras at the same size. An .onnx file beside a
-.tflite, of the same name, is run by ONNX Runtime.
+.tflite, of the same name, is run by ONNX Runtime. With --methods, other methods that see images of
+the first file's size: of `tfdense evaluate`, and of `bench.peers` with the extra learned-peers.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.device_peers import Peer, peers
 from bench.device_profile import WHOLE, matching_share, profile
 from bench.device_runtimes import RUNTIMES
 from bench.timing import in_turns
@@ -23,8 +25,8 @@ from tfdense.evaluation import metrics
 from tfdense.evaluation.datasets import find_pairs
 from tfdense.evaluation.pairs import EvaluationPair
 from tfdense.exporting.info import FileInfo, read_info
-from tfdense.inference.matcher import Matcher
 from tfdense.lite import LiteMatcher
+from tfdense.matcher import Matcher
 
 _SETS = {
     "middlebury-flow": "middlebury-flow",
@@ -46,6 +48,9 @@ def main() -> int:
         "files", nargs="+", type=Path, metavar="FILE", help="what tfdense export tflite wrote"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds folders of data sets")
+    parser.add_argument(
+        "--methods", nargs="+", default=[], metavar="METHOD", help="to compare with"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="of all in turns (%(default)s)")
     arguments = parser.parse_args()
     return exit_status(parser.prog, lambda: _show(arguments))
@@ -53,15 +58,16 @@ def main() -> int:
 
 def _show(arguments: argparse.Namespace) -> None:
     infos = [read_info(path) for path in arguments.files]
-    print(_speed_table(infos, arguments.rounds))
+    others = peers(arguments.methods, _size(infos[0]))
+    print(_speed_table(infos, others, arguments.rounds))
     for info in infos:
         print(_profile_table(info, arguments.rounds))
     if arguments.data is not None:
-        print(_accuracy_table(infos, arguments.data))
+        print(_accuracy_table(infos, others, arguments.data))
 
 
-def _speed_table(infos: Iterable[FileInfo], rounds: int) -> str:
-    """Returns milliseconds a pair, median and fastest, of each file by each run-time."""
+def _speed_table(infos: Iterable[FileInfo], others: Mapping[str, Peer], rounds: int) -> str:
+    """Returns milliseconds a pair, median and fastest, of files by each run-time and of others."""
     runs, missing = {}, {}
     for info in infos:
         images = _noise(_size(info))
@@ -73,6 +79,9 @@ def _speed_table(infos: Iterable[FileInfo], rounds: int) -> str:
                     missing[name] = error
                     continue
                 runs[info.path, name, threads] = _bound(run, images)
+    for name, other in others.items():
+        for threads in _THREADS:
+            runs[name, threads] = other.timed(threads)
     times = in_turns(runs, rounds)
     lines = [
         "| file | size | precision | MB | arena, MB | run-time | 1 thread, ms | 2 threads, ms |",
@@ -88,12 +97,20 @@ def _speed_table(infos: Iterable[FileInfo], rounds: int) -> str:
         ]
         for name in RUNTIMES:
             if (info.path, name, 1) in times:
-                each = [times[info.path, name, threads] for threads in _THREADS]
-                cells = [f"{np.median(t):.0f} ({t.min():.0f})" for t in each]
-                lines.append("| " + " | ".join([*of_file, name, *cells]) + " |")
+                each = _cells(times[info.path, name, threads] for threads in _THREADS)
+                lines.append("| " + " | ".join([*of_file, name, *each]) + " |")
+    for name, other in others.items():
+        each = _cells(times[name, threads] for threads in _THREADS)
+        lines.append(
+            "| " + " | ".join(["", "{}x{}".format(*other.size), *[""] * 3, name, *each]) + " |"
+        )
     lines.append(f"Median of {rounds} rounds in turns (fastest).")
     lines += [f"Left out: {name} ({error})" for name, error in missing.items()]
     return "\n".join(lines)
+
+
+def _cells(times: Iterable[np.ndarray]) -> list[str]:
+    return [f"{np.median(each):.0f} ({each.min():.0f})" for each in times]
 
 
 def _profile_table(info: FileInfo, rounds: int) -> str:
@@ -111,8 +128,8 @@ def _profile_table(info: FileInfo, rounds: int) -> str:
     return "\n".join(lines)
 
 
-def _accuracy_table(infos: Iterable[FileInfo], data: Path) -> str:
-    """Returns how well Keras and each file match, at the same sizes."""
+def _accuracy_table(infos: Iterable[FileInfo], others: Mapping[str, Peer], data: Path) -> str:
+    """Returns how well Keras, each file and others match, at the same sizes."""
     matchers = {}
     for info in infos:
         size = _size(info)
@@ -120,6 +137,7 @@ def _accuracy_table(infos: Iterable[FileInfo], data: Path) -> str:
         if keras_name not in matchers:
             matchers[keras_name] = _keras_at(info.metadata["preset"], size)
         matchers[info.path.name] = LiteMatcher(info.path, threads=2, size=size)
+    matchers.update(others)
     lines = [
         "| pairs | network | PCK-1 | PCK-3 | PCK-5 | AEPE | AUSE |",
         "|---|---|---|---|---|---|---|",
@@ -155,7 +173,7 @@ def _pairs(dataset: str, folder: Path) -> Iterator[EvaluationPair]:
             yield pair.limited(_MAX_SIDE)
 
 
-def _measure(matcher: Matcher | LiteMatcher, pair: EvaluationPair) -> list[float]:
+def _measure(matcher: Matcher | LiteMatcher | Peer, pair: EvaluationPair) -> list[float]:
     """Returns PCK-1, -3 and -5 in percent, AEPE in px and AUSE of a pair."""
     match = matcher.match(pair.source, pair.target)
     errors = metrics.endpoint_error(metrics.sample(match.flow, pair.points), pair.true_flow)

@@ -19,8 +19,8 @@ import numpy as np
 import tfdense
 from tfdense.errors import exit_status
 from tfdense.images import find_images, read_image
-from tfdense.inference.match import Match
-from tfdense.inference.spans import read_tiles
+from tfdense.results.match import Match
+from tfdense.tiles.spans import read_tiles
 
 # Of the target about its middle: degrees, ratio, and by how much of its size the far end shrinks.
 _TURN, _SCALE, _TILT = 6.0, 1.12, 0.05

@@ -19,11 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tfdense
 from tfdense import cli
 from tfdense.images import Photo, read_image
-from tfdense.inference.matcher import Matcher
 from tfdense.inference.pipeline import answer
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.reusing import RecentlyUsed, ReusingBackend, reusing
+from tfdense.matcher import Matcher
 from tfdense.pairs.lists import all_pairs, names_in
+from tfdense.pairs.reusing import RecentlyUsed, ReusingBackend, reusing
 
 
 class _Forgetful(ReusingBackend):

@@ -30,7 +30,7 @@ from tfdense.evaluation.features import (
     local_affine_flow,
 )
 from tfdense.images import read_image
-from tfdense.inference.two_view import Matches
+from tfdense.two_view.estimation import Matches
 
 # As their authors compare them.
 _MOST_KEYPOINTS = 2048
@@ -45,7 +45,7 @@ _FITS = {"homography": homography_flow, "local affine": local_affine_flow}
 
 def main() -> None:
     if sys.argv[1:2] == ["evaluate"]:
-        BASELINES.update(_learned(_remember))
+        BASELINES.update(learned(_remember))
         sys.exit(cli.main(sys.argv[1:]))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=["time"])
@@ -59,7 +59,7 @@ def main() -> None:
 
 def _time(arguments: argparse.Namespace) -> None:
     """Prints how long one flow takes, as a median of the rounds and beside pdcnet-lite."""
-    BASELINES.update(_learned())
+    BASELINES.update(learned())
     images = [read_image(path) for path in (arguments.source, arguments.target)]
     names = arguments.methods or [*(name for name in BASELINES if name != "identity"), *_OURS]
     others = choose([name for name in names if name in BASELINES])
@@ -76,10 +76,10 @@ def _time(arguments: argparse.Namespace) -> None:
         print(f"{name:36}{median:8.0f}{values.min():8.0f}{median / unit:8.2f}")
 
 
-def _learned(
+def learned(
     wrap: Callable[[FindMatches], FindMatches] = lambda find: find,
 ) -> dict[str, FeatureBaseline]:
-    """Returns the learned matchers with each fit, by name."""
+    """Returns the learned matchers with each fit, by name; `wrap` changes how they find matches."""
     # They load much, and one says so.
     with contextlib.redirect_stdout(sys.stderr):
         finders = {"XFeat": _xfeat(), **_lightglue()}

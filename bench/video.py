@@ -24,7 +24,7 @@ import numpy as np
 
 import tfdense
 from tfdense.images import find_images, read_image
-from tfdense.inference.two_view import map_points
+from tfdense.two_view.estimation import map_points
 
 
 def film(photo: np.ndarray, size: tuple[int, int], count: int, draw) -> tuple[list, list]:

@@ -109,7 +109,7 @@ def shifts():
 @pytest.fixture
 def backend(shifts, monkeypatch):
     """Stands in for the network of commands."""
-    from tfdense.inference import matcher as matchers
+    from tfdense import matcher as matchers
 
     backend = shifts()
     monkeypatch.setattr(matchers, "load", lambda *use: matchers.Matcher(backend))

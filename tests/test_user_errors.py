@@ -12,7 +12,7 @@ import tfdense
 from tfdense.cli import main
 from tfdense.config import Config, ModelConfig, load_config, save_config
 from tfdense.errors import InputError
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.models import build
 
 _ROLES = ("source", "target")

@@ -71,7 +71,7 @@ def load(
             see `tfdense.inference.modes`.
 
     Returns:
-        A `tfdense.inference.matcher.Matcher`: ``tfdense.load(...).match(source, target)``. Threads
+        A `tfdense.matcher.Matcher`: ``tfdense.load(...).match(source, target)``. Threads
         may share it. Other processes may get it, if they are started with "spawn": after a fork,
         TensorFlow does not work.
 
@@ -83,7 +83,7 @@ def load(
 
     check_keras()
 
-    from tfdense.inference import matcher
+    from tfdense import matcher
     from tfdense.inference.settings import resolve
 
     return matcher.load(name_or_path, *resolve(setting, max_side, mode, fill, tiles))

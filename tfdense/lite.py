@@ -13,19 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdense.checks import check_flag, check_radius, photo_to_match
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.inference.answers import check_answer, to_match
-from tfdense.inference.checks import check_flag, check_radius, photo_to_match
-from tfdense.inference.match import Match
-from tfdense.inference.spans import Tiles, checked
-from tfdense.inference.tiles import match_tiles
 from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
 from tfdense.numpy_mixture import NumpyMixture
 from tfdense.pixels import pixel_positions, to_bytes
 from tfdense.resampling import resize_image, resize_smooth, sample
+from tfdense.results.answers import check_answer, to_match
+from tfdense.results.match import Match
 from tfdense.tflite_files import open_file, signature_names
+from tfdense.tiles.matching import match_tiles
+from tfdense.tiles.spans import Tiles, checked
 
 
 class LiteMatcher:
@@ -149,7 +149,7 @@ class LiteMatcher:
     ) -> Match:
         """Finds for every pixel of the target its place in the source.
 
-        As `tfdense.inference.matcher.Matcher.match` does with this file, and with the same numbers.
+        As `tfdense.matcher.Matcher.match` does with this file, and with the same numbers.
 
         Args:
             source, target: arrays [height, width, 3], RGB, or [height, width], of any size, see
@@ -161,7 +161,7 @@ class LiteMatcher:
             tiles: of images larger than what the network sees: how many (rows, columns) of parts
                 the target is cut into, each of which is matched again, after the coarse match, with
                 all the detail that the network can see. True takes as many as show it the target's
-                own pixels. None or False looks at the whole once. See `tfdense.inference.tiles`.
+                own pixels. None or False looks at the whole once. See `tfdense.tiles.matching`.
 
         Returns:
             The match, at the target's size.

@@ -8,7 +8,7 @@ from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES, USUAL, choose
 from tfdense.evaluation.features import FeatureMatch, homography_flow, local_affine_flow
 from tfdense.evaluation.geometric import pose_error
-from tfdense.inference.two_view import Matches
+from tfdense.two_view.estimation import Matches
 
 HAS_DEEPFLOW = hasattr(getattr(cv2, "optflow", None), "createOptFlow_DeepFlow")
 DEEPFLOW = pytest.param(

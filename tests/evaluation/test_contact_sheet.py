@@ -6,7 +6,7 @@ from tfdense import visualize
 from tfdense.evaluation.contact_sheet import ContactSheet
 from tfdense.evaluation.measuring import Measurement
 from tfdense.evaluation.pairs import EvaluationPair, dense_pair
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 HEIGHT, WIDTH = 90, 120
 

@@ -11,7 +11,7 @@ import pytest
 from tfdense import cli
 from tfdense.evaluation.baselines import USUAL
 from tfdense.images import read_image, write_image
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 # Of a variance of 1 px².
 P_1 = (1 - np.exp(-np.sqrt(2))) ** 2

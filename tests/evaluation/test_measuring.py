@@ -11,8 +11,8 @@ from tfdense.evaluation.baselines import BASELINES
 from tfdense.evaluation.measuring import measure
 from tfdense.evaluation.pairs import Cameras, EvaluationPair, homography_pair
 from tfdense.evaluation.summary import summarize
-from tfdense.inference import two_view
 from tfdense.mixture import LaplaceMixture
+from tfdense.two_view import estimation as two_view
 
 HEIGHT, WIDTH = 20, 30
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.evaluation.raw_results import RecordedNetwork, identify
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 
 def match_anyhow(source, target):

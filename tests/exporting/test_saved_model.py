@@ -15,7 +15,7 @@ from tfdense.exporting.verification import read_pair
 from tfdense.exporting.warm_up import prediction_log
 from tfdense.files import adding_version
 from tfdense.inference.backends import KerasBackend
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.saved_models import SavedModel
 
 

@@ -12,9 +12,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tfdense
 from tfdense import cli
 from tfdense.client import Client, ServerError
+from tfdense.client.remote import connect
 from tfdense.exporting.verification import read_pair
 from tfdense.images import write_image
-from tfdense.inference.remote import connect
 from tfdense.saved_models import SavedModel
 from tfdense.serving.model import ServedModel
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 _HEIGHT, _WIDTH = 96, 128
 

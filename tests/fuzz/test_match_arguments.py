@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from oracle import Finding, fuzz
 
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 
 pytestmark = pytest.mark.fuzz

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tfdense import matcher
 from tfdense.cli import main
 from tfdense.errors import InputError
 from tfdense.images import write_image
-from tfdense.inference import matcher
-from tfdense.inference.match import Match
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
+from tfdense.results.match import Match
 
 _SOURCE, _TARGET = (50, 70), (40, 90)
 

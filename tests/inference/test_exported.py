@@ -11,18 +11,18 @@ import tensorflow as tf
 
 import tfdense
 from tfdense import cli
+from tfdense.client import remote
 from tfdense.config import Config
 from tfdense.errors import InputError
 from tfdense.exporting import saved_model, tflite
 from tfdense.images import write_image
-from tfdense.inference import remote
 from tfdense.inference.backends import KerasBackend
-from tfdense.inference.matcher import Matcher
 from tfdense.inference.settings import SETTINGS
-from tfdense.inference.two_view import map_points
 from tfdense.lite import LiteMatcher
 from tfdense.lite_runners import InterpreterRunner
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
+from tfdense.two_view.estimation import map_points
 
 _SIZE = (64, 96)
 _HOMOGRAPHY = np.array([[0.92, 0.1, 7], [-0.08, 1.04, 3], [6e-4, -4e-4, 1]])

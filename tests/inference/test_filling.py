@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tfdense.inference.filling import filled_flow
-from tfdense.inference.matcher import Matcher
 from tfdense.inference.plane import homography_support
-from tfdense.inference.two_view import map_points
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
+from tfdense.two_view.estimation import map_points
 
 _SIZE = (120, 160)
 _GREY = np.full((*_SIZE, 3), 128, np.uint8)

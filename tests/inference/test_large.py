@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import tfdense
+from tfdense import matcher as matchers
 from tfdense.data.photos import bundled_pair
 from tfdense.errors import InputError
 from tfdense.exporting import export_saved_model, export_tflite
 from tfdense.images import read_image
-from tfdense.inference import matcher as matchers
-from tfdense.inference.matcher import Matcher
 from tfdense.lite import LiteMatcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 
 _SIZE = (120, 160)

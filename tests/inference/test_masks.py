@@ -11,7 +11,7 @@ from tfdense.cli import main
 from tfdense.data.photos import bundled_pair
 from tfdense.errors import InputError
 from tfdense.images import read_image
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from tfdense.inference import fitting
 from tfdense.inference.backends import TargetSize
 from tfdense.inference.fitting import find_affine_map, find_homography
 from tfdense.inference.looks import compose
-from tfdense.inference.matcher import Matcher
 from tfdense.inference.modes import MODES, PLAIN, Mode, Plan
-from tfdense.inference.two_view import map_points
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
+from tfdense.two_view.estimation import map_points
 
 _SIZE = (160, 208)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from tfdense.inference.plane import follow_homography, homography_support
-from tfdense.inference.two_view import map_points
+from tfdense.two_view.estimation import map_points
 
 _SIZE = (120, 160)
 # From the source to the target: the target shows what lies further right and below.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import tfdense
+from tfdense import matcher
 from tfdense.cli import main
 from tfdense.errors import InputError
-from tfdense.inference import matcher
 from tfdense.inference.settings import SETTINGS
 
 

@@ -10,7 +10,7 @@ import pytest
 import tfdense
 from tfdense.data import bundled_pair
 from tfdense.images import read_image
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 _BOXES = {"vismatch": ("vismatch", 7), "image_matching_models": ("imm", 6)}
 _KEYS = {"matched_kpts0", "matched_kpts1", "matched_confidences", "H", "num_inliers"}

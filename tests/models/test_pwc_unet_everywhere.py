@@ -14,8 +14,8 @@ from tfdense.data import bundled_pair
 from tfdense.exporting import export_saved_model, export_tflite
 from tfdense.exporting.verification import read_pair
 from tfdense.inference.backends import KerasBackend
-from tfdense.inference.matcher import Matcher
 from tfdense.lite import LiteMatcher
+from tfdense.matcher import Matcher
 from tfdense.training.records import read_metrics
 from tfdense.training.trainer import Trainer
 

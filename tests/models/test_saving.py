@@ -16,9 +16,9 @@ import tfdense
 from tfdense import models
 from tfdense.config import ModelConfig
 from tfdense.errors import InputError
-from tfdense.inference.matcher import Matcher
 from tfdense.keras_objects import OBJECTS, announce
 from tfdense.layers import MixtureHead
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 from tfdense.models.network import MatchingNetwork
 

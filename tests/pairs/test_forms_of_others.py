@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tfdense import cli, formats
+from tfdense import matcher as matchers
 from tfdense.evaluation.truth_files import read_kitti_flow
-from tfdense.inference import matcher as matchers
 
 # By how much each two images of `folder` are shifted.
 _SHIFTS = {("1.png", "0.png"): 5, ("2.png", "0.png"): 10, ("2.png", "1.png"): 5}

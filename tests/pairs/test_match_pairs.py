@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tfdense import cli
+from tfdense import matcher as matchers
 from tfdense.images import write_image
-from tfdense.inference import matcher as matchers
 from tfdense.inference.backends import KerasBackend
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 
 
 def _run(*arguments):
@@ -157,7 +157,7 @@ def test_images_that_look_alike_are_retrieved(
     shifts, folder, texture, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(matchers, "load", lambda *use: Matcher(Colours(shifts())))
-    monkeypatch.setattr("tfdense.inference.matcher.reusing", lambda backend: backend)
+    monkeypatch.setattr("tfdense.matcher.reusing", lambda backend: backend)
     other = texture(64, 120, seed=4).astype(np.uint8) // 2
     for i in range(2):
         write_image(folder / f"other_{i}.png", other[:, 4 * i :][:, :96])

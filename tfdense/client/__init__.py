@@ -98,7 +98,7 @@ class _Client:
 
         Returns:
             "flow" [height, width, 2], "confidence" [height, width], "log_variance" and "logits"
-            [height, width, components]; as of `tfdense.inference.match.Match`, with R = 1 px.
+            [height, width, components]; as of `tfdense.results.match.Match`, with R = 1 px.
 
         Raises:
             ServerError: if the server refuses, or does not answer.

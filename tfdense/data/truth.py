@@ -18,7 +18,7 @@ from tfdense.errors import InputError
 from tfdense.evaluation.layouts import LAYOUTS, find_truth
 from tfdense.evaluation.pairs import EvaluationPair, UnreadPair
 from tfdense.evaluation.readers.protocols import pad_alike
-from tfdense.inference.two_view import map_points
+from tfdense.two_view.estimation import map_points
 
 _LOG = logging.getLogger(__name__)
 

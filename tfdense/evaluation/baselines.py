@@ -1,4 +1,4 @@
-"""Classical methods to compare a network with, called like a `tfdense.inference.matcher.Matcher`.
+"""Classical methods to compare a network with, called like a `tfdense.matcher.Matcher`.
 
 They have no confidence of their own. What they give as such orders the pixels by the error of going
 to the source and back; it is no probability.

@@ -11,7 +11,7 @@ from tfdense.canvas import fit, framed, row, stack, text_line, titled
 from tfdense.evaluation import metrics
 from tfdense.evaluation.measuring import Measurement
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 _ROWS = 8
 _HEADINGS = ("Source", "Target", "Warped source", "Error", "Confidence")

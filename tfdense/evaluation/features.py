@@ -11,8 +11,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tfdense.evaluation.metrics import forward_backward_error
-from tfdense.inference.two_view import Homography, Matches, Pose, fit_pose, map_points
 from tfdense.pixels import pixel_positions
+from tfdense.two_view.estimation import Homography, Matches, Pose, fit_pose, map_points
 
 # Of SIFT: of the distances to the nearest and the second nearest feature. Then in px; of RANSAC.
 _RATIO = 0.85

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tfdense.checks import photo_to_match
 from tfdense.evaluation import metrics
 from tfdense.evaluation.geometric import epipolar_precision, homography_corner_error, pose_error
 from tfdense.evaluation.pairs import EvaluationPair
-from tfdense.inference.checks import photo_to_match
 
 if TYPE_CHECKING:  # The classical methods are measured without TensorFlow.
-    from tfdense.inference.match import Match
-    from tfdense.inference.two_view import Homography, Pose
     from tfdense.mixture import Mixture
+    from tfdense.results.match import Match
+    from tfdense.two_view.estimation import Homography, Pose
 
 RADII = (1.0, 3.0, 5.0)
 PCK_THRESHOLDS = (1.0, 3.0, 5.0, 10.0)
@@ -38,7 +38,7 @@ class Estimate(Protocol):
 
 
 class Matches(Protocol):
-    """A method: a `Baseline` or a `tfdense.inference.matcher.Matcher`."""
+    """A method: a `Baseline` or a `tfdense.matcher.Matcher`."""
 
     def match(self, source: np.ndarray, target: np.ndarray) -> Estimate: ...
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tfdense.checks import camera_matrix
 from tfdense.errors import InputError
-from tfdense.inference.checks import camera_matrix
-from tfdense.inference.two_view import map_points
 from tfdense.pixels import pixel_positions
+from tfdense.two_view.estimation import map_points
 
 # Of rotations in the files of data sets, which are rounded.
 _NOT_ORTHOGONAL = 0.01

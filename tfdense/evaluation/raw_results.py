@@ -17,10 +17,10 @@ import numpy as np
 
 import tfdense
 from tfdense.files import replacing
-from tfdense.inference.match import Match
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import Mixture
 from tfdense.networks import is_preset, newest_saved_model, run_files
+from tfdense.results.match import Match
 
 # Of tfdense: what the answer of a network depends on, with the weights that ship.
 _CODE = (

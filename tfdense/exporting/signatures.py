@@ -41,7 +41,7 @@ def check_size(model: keras.Model, size: tuple[int, int]) -> None:
 
 
 def match(model: keras.Model, source, target) -> dict[str, tf.Tensor]:
-    """Matches images of any size; what `tfdense.inference.matcher` does, as one graph.
+    """Matches images of any size; what `tfdense.matcher` does, as one graph.
 
     The network sees both at the target's size rounded to its stride; an axis that shrinks is
     smoothed (the triangle filter of `tf.image.resize` with antialias).

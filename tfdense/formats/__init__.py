@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from tfdense.errors import InputError
 from tfdense.files import replacing_in
 from tfdense.formats.file_per_pair import FilePerPair
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
+from tfdense.results.spreading import DEFAULT_THRESHOLD
 
 
 class Format(NamedTuple):
@@ -70,7 +70,7 @@ class PairWriter(Protocol):
 
         Args:
             source, target: names of the images, as the reader of the files knows them.
-            match: a `tfdense.inference.match.Match`.
+            match: a `tfdense.results.match.Match`.
 
         Returns:
             The files that now hold it.
@@ -131,7 +131,7 @@ def save(match, folder: str | Path, names: Iterable[str], *images: str, **option
     """Writes one match in several forms.
 
     Args:
-        match: see `tfdense.inference.match.Match`.
+        match: see `tfdense.results.match.Match`.
         folder: is made if it does not exist. Each file is replaced in one step; others stay.
         names: of `FORMATS`.
         *images, **options: see `write`.

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdense.checks import camera_matrix
 from tfdense.errors import InputError
 from tfdense.files import check_folder, making, reporting
 from tfdense.formats.colmap_geometry import Geometry, pinhole, two_view_geometry, unknown_camera
 from tfdense.formats.shared_keypoints import Selection, SharedKeypoints, check_names, one_to_one
-from tfdense.inference.checks import camera_matrix
 
 DATABASE = "database.db"
 CORNER = 0.5

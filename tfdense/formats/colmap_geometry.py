@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdense.inference.two_view import essential_matrix, fit_homography, fit_pose
-from tfdense.inference.uncalibrated import fit_fundamental
+from tfdense.two_view.estimation import essential_matrix, fit_homography, fit_pose
+from tfdense.two_view.uncalibrated import fit_fundamental
 
 # COLMAP's numbers of camera models, and of what is known of two views.
 _PINHOLE, _SIMPLE_RADIAL = 1, 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.files import check_folder, replacing
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
+from tfdense.results.spreading import DEFAULT_THRESHOLD
 
 # What a name of a file cannot hold, or would make the names of two pairs equal.
 _ESCAPED = str.maketrans({each: f"%{ord(each):02X}" for each in "%+/\\"})

@@ -9,7 +9,7 @@ def as_opencv(
     """Returns single matches as OpenCV has them.
 
     Args:
-        matches: see `tfdense.inference.match.Match.matches`.
+        matches: see `tfdense.results.match.Match.matches`.
         radius: of the confidence, in px; the key points' size is twice as large.
 
     Returns:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfdense.errors import InputError
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
+from tfdense.results.spreading import DEFAULT_THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Selection:
         """Selects the matches of the pixels of the lattice, the most confident first.
 
         Args:
-            match: see `tfdense.inference.match.Match`. If it was made both ways, the source's
+            match: see `tfdense.results.match.Match`. If it was made both ways, the source's
                 lattice is matched, too.
 
         Returns:
-            `tfdense.inference.two_view.Matches`.
+            `tfdense.two_view.estimation.Matches`.
         """
         found = self._on_lattice(match)
         if match.reverse is None:

@@ -15,7 +15,7 @@ def write(
 
     Args:
         path: of the file.
-        match: see `tfdense.inference.match.Match`.
+        match: see `tfdense.results.match.Match`.
         threshold, cycle: see `Match.matches`.
         n: how many at most, spread over the target; None writes all.
     """

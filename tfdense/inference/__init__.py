@@ -1,1 +1,1 @@
-"""Matching two images of any size with a network from any source."""
+"""How a network is used to match two images of any size: settings, modes, one pipeline of steps."""

@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from tfdense import mixture as mixtures
 from tfdense.errors import InputError, printable
-from tfdense.inference.answers import check_answer
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import Mixture
 from tfdense.networks import check_max_side
 from tfdense.ops.correlation import forward_only
 from tfdense.pixels import pixel_positions
+from tfdense.results.answers import check_answer
 from tfdense.saved_models import SavedModel, Signature
 
 _ROLES = ("source", "target")

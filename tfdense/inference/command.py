@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdense.checks import check_radius, photo_to_match
 from tfdense.errors import InputError, printable, shown
 from tfdense.files import check_outputs
 from tfdense.formats import FORMATS, files
 from tfdense.images import Photo
-from tfdense.inference import saving
-from tfdense.inference.checks import check_radius, photo_to_match
-from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.options import one, one_of, several
+from tfdense.results import saving
+from tfdense.results.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow, quiet
 
 # What a match may miss when it leads to the source and back: errors of both directions add up.
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_network(arguments.model, arguments.max_side)
 
     import_tensorflow()
-    from tfdense.inference import matcher as matchers
+    from tfdense import matcher as matchers
 
     matcher = (
         _connect(arguments.server, use)
@@ -139,7 +139,7 @@ def _connect(url: str, use: tuple):
         raise InputError(
             f"A server needs the package {error.name}: pip install 'tfdense[client]'"
         ) from None
-    from tfdense.inference.remote import connect
+    from tfdense.client.remote import connect
 
     return connect(Client(url, token=os.environ.get(_TOKEN)), *use)
 

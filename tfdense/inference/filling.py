@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import spsolve
 
-from tfdense.inference.answers import HasConfidence
 from tfdense.inference.looks import Outputs, confidence_within
 from tfdense.inference.plane import Support, follow_homography, main_support
 from tfdense.inference.resizing import resize_image
 from tfdense.pixels import pixel_positions
+from tfdense.results.answers import HasConfidence
 
 # Less certain pixels get a new flow.
 _CERTAIN = 0.8

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from tfdense.inference.answers import HasConfidence
 from tfdense.inference.looks import Outputs, confidence_within
-from tfdense.inference.two_view import Matches, fit_homography
+from tfdense.results.answers import HasConfidence
+from tfdense.two_view.estimation import Matches, fit_homography
 
 # It is sought among the matches at each fourth pixel with a P_1 of at least 0.05.
 _STEP, _LEAST_CONFIDENCE = 4, 0.05

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from tfdense.inference.answers import HasConfidence
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.two_view import map_points
 from tfdense.pixels import pixel_positions
+from tfdense.results.answers import HasConfidence
+from tfdense.two_view.estimation import map_points
 
 if TYPE_CHECKING:
     from tfdense.inference.backends import Backend

@@ -15,19 +15,19 @@ from operator import attrgetter
 import numpy as np
 
 from tfdense.images import Photo
-from tfdense.inference.answers import to_match
 from tfdense.inference.backends import Backend, MaskedBackend
 from tfdense.inference.filling import fill_uncertain
 from tfdense.inference.fitting import fit_maps
 from tfdense.inference.looks import Look, Outputs, Pair
-from tfdense.inference.match import Match
 from tfdense.inference.modes import PLAIN, Plan
 from tfdense.inference.plane import follow_plane
 from tfdense.inference.proposing import find_best_view
 from tfdense.inference.resizing import resize_smooth
-from tfdense.inference.spans import Tiles
-from tfdense.inference.tiles import match_tiles
 from tfdense.masking import hide
+from tfdense.results.answers import to_match
+from tfdense.results.match import Match
+from tfdense.tiles.matching import match_tiles
+from tfdense.tiles.spans import Tiles
 
 # A target that is by no more than this larger than what the network sees needs no tiles.
 _AS_LARGE = 1.1
@@ -116,7 +116,7 @@ def answer(
         radius: R of the confidence, in px of the source; None takes one pixel of the source as the
             network sees it, but at least 1.
         fill: whether uncertain pixels get the flow of the certain ones around them.
-        tiles: see `tfdense.inference.matcher.Matcher.match`.
+        tiles: see `tfdense.matcher.Matcher.match`.
     """
     shown = tuple(
         Photo(hide(photo.pixels, photo.mask, role), photo.mask)

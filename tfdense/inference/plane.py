@@ -5,11 +5,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tfdense.inference.answers import HasConfidence
 from tfdense.inference.fitting import find_homography
 from tfdense.inference.looks import Outputs, confidence_within
-from tfdense.inference.two_view import map_points
 from tfdense.pixels import pixel_positions
+from tfdense.results.answers import HasConfidence
+from tfdense.two_view.estimation import map_points
 
 # A match this far from the homography, in x and in y, agrees with it, in px.
 _AGREEMENT = 2.0

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Collection
 from typing import NamedTuple
 
+from tfdense.checks import check_fill, check_side
 from tfdense.errors import InputError, shown
-from tfdense.inference.checks import check_fill, check_side
 from tfdense.inference.modes import MODES, Mode, check_mode
-from tfdense.inference.spans import Tiles, checked, read_tiles
 from tfdense.options import one
+from tfdense.tiles.spans import Tiles, checked, read_tiles
 
 
 class Setting(NamedTuple):
@@ -19,7 +19,7 @@ class Setting(NamedTuple):
         mode: see `tfdense.inference.modes`.
         fill: whether uncertain pixels get another flow, see `tfdense.inference.filling`.
         refine: whether a network that has a level at full resolution runs it.
-        tiles: into which a larger target is cut, see `tfdense.inference.matcher.Matcher.match`.
+        tiles: into which a larger target is cut, see `tfdense.matcher.Matcher.match`.
     """
 
     max_side: int

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tfdense
-from tfdense.inference.spreading import DEFAULT_THRESHOLD
+from tfdense.results.spreading import DEFAULT_THRESHOLD
 
 
 class FoundKeypoints(NamedTuple):

@@ -1,1 +1,1 @@
-"""Matching the pairs of a whole collection of photos: a job on disk that can be broken off."""
+"""Matching many pairs: as they come, or those of a whole collection, a job on disk."""

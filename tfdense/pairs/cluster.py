@@ -49,7 +49,7 @@ def match_on_cluster(
     else one of this machine alone, which ends with the job.
 
     Args:
-        loading: the arguments of `tfdense.inference.matcher.load`.
+        loading: the arguments of `tfdense.matcher.load`.
         workers: how many processes; they share the cores, and each has a GPU if there are any.
 
     Yields:
@@ -183,7 +183,7 @@ def _reason(error: Exception) -> str:
 
 
 def _matching(loading: tuple, job: Job) -> Work:
-    from tfdense.inference.matcher import load
+    from tfdense.matcher import load
     from tfdense.pairs.working import match_pairs
 
     matcher = load(*loading)

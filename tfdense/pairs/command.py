@@ -6,16 +6,16 @@ from contextlib import closing
 from pathlib import Path
 
 from tfdense import standard_streams
+from tfdense.checks import check_radius
 from tfdense.errors import InputError
 from tfdense.files import check_folder
-from tfdense.inference.checks import check_radius
-from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
 from tfdense.pairs.results import FORMATS, Selection, gathers, lost
 from tfdense.progress import Progress
+from tfdense.results.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow
 
 _MOST_NAMED = 20
@@ -118,8 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(folder)
 
     import_tensorflow()
+    from tfdense import matcher as matchers
     from tfdense.evaluation.raw_results import identify
-    from tfdense.inference import matcher as matchers
     from tfdense.pairs import cluster, working
 
     loading, matcher = (arguments.model, *use), None

@@ -10,9 +10,9 @@ import numpy as np
 
 from tfdense import formats
 from tfdense.files import replacing
-from tfdense.inference.match import Match
-from tfdense.inference.saving import save_compressed
 from tfdense.pairs.lists import NamedPair
+from tfdense.results.match import Match
+from tfdense.results.saving import save_compressed
 
 _FOLDER = "pairs"
 _LONGEST_STEM = 40
@@ -31,7 +31,7 @@ class Selection(NamedTuple):
 
 
 def write_dense(match: Match, path: Path, selection: Selection) -> Path:
-    """Writes flow, confidence and radius, see `tfdense.inference.saving.save_compressed`."""
+    """Writes flow, confidence and radius, see `tfdense.results.saving.save_compressed`."""
     path = _with_suffix(path)
     save_compressed(match, path)
     return path

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tfdense import standard_streams
+from tfdense.checks import photo_to_match
 from tfdense.errors import InputError, OutputError
-from tfdense.inference.checks import photo_to_match
-from tfdense.inference.match import Match
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.pairs.lists import NamedPair, chunks
 from tfdense.pairs.manifest import MATCHED, failed
 from tfdense.pairs.results import Selection, gathers, open_results
 from tfdense.pairs.retrieval import describable, describe
 from tfdense.progress import Progress
+from tfdense.results.match import Match
 
 # Results that are being written while the next pairs are matched.
 _WRITTEN_BESIDE = 4
@@ -78,7 +78,7 @@ def match_in_processes(
     """Does as `match_pairs` in several processes, in any order; not for forms that gather pairs.
 
     Args:
-        loading: the arguments of `tfdense.inference.matcher.load`.
+        loading: the arguments of `tfdense.matcher.load`.
         workers: how many processes.
 
     Raises:
@@ -162,7 +162,7 @@ def _write(job: Job, results, pair: NamedPair, match: Match | Exception) -> dict
 def _start_worker(loading: tuple, job: Job) -> None:
     # Ctrl-C is for the parent, which tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from tfdense.inference.matcher import load
+    from tfdense.matcher import load
 
     _worker["matcher"], _worker["job"] = load(*loading), job
 

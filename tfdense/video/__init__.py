@@ -1,1 +1,1 @@
-"""Matching films: reading frames, drawing and writing what was found in them."""
+"""Matching films: frames as they come, and a job that reads, matches, draws and writes one."""

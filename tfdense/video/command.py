@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdense.checks import check_radius
 from tfdense.errors import InputError, shown
 from tfdense.files import check_folder
 from tfdense.images import load_image
-from tfdense.inference.checks import check_radius
-from tfdense.inference.match import DEFAULT_THRESHOLD
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
+from tfdense.results.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow
 from tfdense.text_files import read_lines
 from tfdense.video.reading import open_film
@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.output)
 
     import_tensorflow()
+    from tfdense import matcher as matchers
     from tfdense.evaluation.raw_results import identify
-    from tfdense.inference import matcher as matchers
     from tfdense.video.working import Job, Request
 
     use = chosen(arguments)

@@ -7,8 +7,8 @@ import numpy as np
 
 from tfdense import visualize
 from tfdense.canvas import box_for, fit, framed, panel, row, stack
-from tfdense.inference.streaming import StreamedMatch
-from tfdense.inference.tracking import TrackedPoints
+from tfdense.video.streaming import StreamedMatch
+from tfdense.video.tracking import TrackedPoints
 
 _PANEL_AREA = 400 * 300
 _OUTLINE = (250, 200, 0)

@@ -14,9 +14,12 @@ import numpy as np
 from tfdense.errors import InputError
 from tfdense.files import write_text
 from tfdense.images import Photo, write_image
-from tfdense.inference import tracking
-from tfdense.inference.saving import save_compressed
-from tfdense.inference.streaming import (
+from tfdense.job_folder import JobFolder
+from tfdense.progress import Progress
+from tfdense.results.saving import save_compressed
+from tfdense.video import tracking
+from tfdense.video.reading import Film
+from tfdense.video.streaming import (
     Network,
     Start,
     StreamedMatch,
@@ -24,9 +27,6 @@ from tfdense.inference.streaming import (
     radius_of_tracks,
     stream,
 )
-from tfdense.job_folder import JobFolder
-from tfdense.progress import Progress
-from tfdense.video.reading import Film
 from tfdense.video.views import stabilised, view
 from tfdense.video.writing import write_film
 

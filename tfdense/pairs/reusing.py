@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfdense.inference.answers import check_answer
 from tfdense.inference.backends import Backend, KerasBackend
 from tfdense.inference.looks import Outputs
+from tfdense.results.answers import check_answer
 
 # Of a network's features, some 8 MiB for an image of 640x480 px.
 _MOST_BYTES = 2**29

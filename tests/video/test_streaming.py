@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.inference import tracking
-from tfdense.inference.match import Match
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
+from tfdense.results.match import Match
+from tfdense.video import tracking
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfdense.inference.two_view import Matches
-from tfdense.inference.uncalibrated import fit_fundamental, fit_shared_focal
+from tfdense.two_view.estimation import Matches
+from tfdense.two_view.uncalibrated import fit_fundamental, fit_shared_focal
 
 _SIZE = (640, 480)
 

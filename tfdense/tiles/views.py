@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfdense.inference.answers import HasConfidence
-from tfdense.inference.spans import Span
 from tfdense.pixels import pixel_positions
 from tfdense.resampling import resize_smooth
+from tfdense.results.answers import HasConfidence
+from tfdense.tiles.spans import Span
 
 Outputs = Mapping[str, np.ndarray]
 

@@ -16,7 +16,7 @@ from tfdense.config import Config, ModelConfig, save_config
 from tfdense.errors import InputError
 from tfdense.exporting import export_saved_model, export_tflite
 from tfdense.inference.backends import KerasBackend, TargetSize
-from tfdense.inference.matcher import Matcher
+from tfdense.matcher import Matcher
 from tfdense.mixture import LaplaceMixture
 from tfdense.models import build, load
 from tfdense.networks import newest_saved_model

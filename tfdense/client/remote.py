@@ -4,11 +4,11 @@ import numpy as np
 
 from tfdense.client import Client
 from tfdense.errors import InputError
-from tfdense.inference.answers import check_answer
 from tfdense.inference.backends import described
-from tfdense.inference.matcher import Matcher
 from tfdense.inference.modes import Mode
-from tfdense.inference.spans import Tiles
+from tfdense.matcher import Matcher
+from tfdense.results.answers import check_answer
+from tfdense.tiles.spans import Tiles
 
 _OUTPUTS = ("flow", "log_variance", "logits")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 _SOURCE, _TARGET = (60, 90), (50, 70)
 

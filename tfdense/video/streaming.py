@@ -11,19 +11,19 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from tfdense.checks import photo_to_match
 from tfdense.images import Photo
-from tfdense.inference import tracking
 from tfdense.inference.backends import Backend
-from tfdense.inference.checks import photo_to_match
 from tfdense.inference.fitting import find_homography
 from tfdense.inference.looks import Look, Outputs, Pair, confidence_within, to_size
-from tfdense.inference.match import Match
 from tfdense.inference.modes import Plan
 from tfdense.inference.pipeline import answer, pair_of, run
 from tfdense.inference.plane import follow_plane
-from tfdense.inference.two_view import map_points
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.pixels import pixel_positions
+from tfdense.results.match import Match
+from tfdense.two_view.estimation import map_points
+from tfdense.video import tracking
 
 Reference = Literal["previous", "first"]
 _WORDS = get_args(Reference)
@@ -96,7 +96,7 @@ def stream(
     warm_start: bool = True,
     start: Start | None = None,
 ) -> Iterator[StreamedMatch]:
-    """Matches frames; see `tfdense.inference.matcher.Matcher.stream`.
+    """Matches frames; see `tfdense.matcher.Matcher.stream`.
 
     Args:
         network: how to match.
@@ -134,7 +134,7 @@ def stream(
 def track(
     network: Network, frames: Iterable, points: np.ndarray
 ) -> Iterator[tracking.TrackedPoints]:
-    """Follows points through frames; see `tfdense.inference.matcher.Matcher.track`."""
+    """Follows points through frames; see `tfdense.matcher.Matcher.track`."""
     first = former = tracked = None
     for frame in frames:
         photo = photo_to_match("frame", frame)

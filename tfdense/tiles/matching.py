@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tfdense.images import Photo
-from tfdense.inference.answers import HasConfidence
-from tfdense.inference.match import Match
-from tfdense.inference.spans import Span, cut
-from tfdense.inference.tile_views import CoarseView, Outputs, TileView
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, is_masked
 from tfdense.resampling import resize_image, sample
+from tfdense.results.answers import HasConfidence
+from tfdense.results.match import Match
+from tfdense.tiles.spans import Span, cut
+from tfdense.tiles.views import CoarseView, Outputs, TileView
 
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 

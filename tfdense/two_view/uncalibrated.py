@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.optimize import least_squares
 
-from tfdense.inference.two_view import (
+from tfdense.two_view.estimation import (
     Matches,
     Pose,
     epipolar_distance,
@@ -45,7 +45,7 @@ class SelfCalibration(NamedTuple):
     Attributes:
         K_source, K_target: intrinsic matrices of the images' own pixels, float64 [3, 3]; for
             images of one size they are equal.
-        pose: see `tfdense.inference.two_view.Pose`.
+        pose: see `tfdense.two_view.estimation.Pose`.
     """
 
     K_source: np.ndarray

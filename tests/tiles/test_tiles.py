@@ -10,12 +10,12 @@ import pytest
 from tfdense.errors import InputError
 from tfdense.exporting import export_tflite
 from tfdense.images import Photo
-from tfdense.inference.spans import checked, read_tiles, spans
-from tfdense.inference.tiles import match_tiles
 from tfdense.masking import UNKNOWN_LOG_VARIANCE
 from tfdense.mixture import LaplaceMixture
 from tfdense.numpy_mixture import NumpyMixture
 from tfdense.resampling import resize_image
+from tfdense.tiles.matching import match_tiles
+from tfdense.tiles.spans import checked, read_tiles, spans
 
 _SIZE = (48, 64)
 _SOURCE, _TARGET = (250, 330), (180, 300)

@@ -9,9 +9,9 @@ from tfdense.config import ModelConfig
 from tfdense.errors import InputError
 from tfdense.images import write_image
 from tfdense.inference.backends import KerasBackend
-from tfdense.inference.matcher import Matcher
-from tfdense.inference.reusing import RecentlyUsed
+from tfdense.matcher import Matcher
 from tfdense.models import build
+from tfdense.pairs.reusing import RecentlyUsed
 
 
 class CountedBackend(KerasBackend):

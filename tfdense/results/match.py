@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfdense.errors import InputError, shown
-from tfdense.inference.checks import (
+from tfdense.checks import (
     camera_matrix,
     check_distance,
     check_flag,
@@ -22,16 +21,17 @@ from tfdense.inference.checks import (
     key_points,
     lens_distortion,
 )
-from tfdense.inference.keypoints import KeypointMatches, match_keypoints
-from tfdense.inference.spreading import DEFAULT_THRESHOLD, best_spread
-from tfdense.inference.two_view_types import Homography, Matches, Pose
+from tfdense.errors import InputError, shown
 from tfdense.masking import is_masked
 from tfdense.optional import needed_for
 from tfdense.pixels import pixel_positions
 from tfdense.resampling import sample
+from tfdense.results.keypoints import KeypointMatches, match_keypoints
+from tfdense.results.spreading import DEFAULT_THRESHOLD, best_spread
+from tfdense.two_view.types import Homography, Matches, Pose
 
 if TYPE_CHECKING:
-    from tfdense.inference.uncalibrated import SelfCalibration
+    from tfdense.two_view.uncalibrated import SelfCalibration
 
 # Neighbouring pixels have much the same error: more matches say hardly more of the geometry.
 _FITTED_MATCHES = 5000
@@ -285,7 +285,7 @@ class Match:
         """Finds how the camera moved between the images, and its focal length.
 
         Both images must be by one camera with square pixels, hardly any distortion and its
-        principal point in the middle; see `tfdense.inference.uncalibrated` for what cannot tell
+        principal point in the middle; see `tfdense.two_view.uncalibrated` for what cannot tell
         the focal length.
 
         Args:
@@ -299,7 +299,7 @@ class Match:
             InputError: if the distance is not positive.
         """
         with needed_for("A pose"):
-            from tfdense.inference.uncalibrated import fit_shared_focal
+            from tfdense.two_view.uncalibrated import fit_shared_focal
 
         sizes = tuple(image.shape[1::-1] for image in (self.source, self.target))
         distance = check_distance(distance, self.radius)
@@ -375,7 +375,7 @@ class Match:
         formats = check_names("a list of formats", formats)
         names = check_names("the names of both images", names, 2)
         with needed_for("Drawing pictures"):
-            from tfdense.inference.saving import save_match
+            from tfdense.results.saving import save_match
         return save_match(self, folder, threshold, cycle, formats, names)
 
 
@@ -384,7 +384,7 @@ class Match:
 
 def _two_view(use: str) -> ModuleType:
     with needed_for(use):
-        from tfdense.inference import two_view
+        from tfdense.two_view import estimation as two_view
     return two_view
 
 

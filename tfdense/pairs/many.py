@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tfdense.checks import photo_to_match
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.inference.checks import photo_to_match
 from tfdense.inference.looks import Outputs
-from tfdense.inference.match import Match
 from tfdense.inference.resizing import resize_image
-from tfdense.inference.reusing import RecentlyUsed
+from tfdense.pairs.reusing import RecentlyUsed
 from tfdense.progress import Progress
+from tfdense.results.match import Match
 
 Errors = Literal["raise", "return"]
 
@@ -65,7 +65,7 @@ def match_many(
     errors: Errors,
     progress: bool,
 ) -> Iterator[Match]:
-    """Matches pairs; see `tfdense.inference.matcher.Matcher.match_many`.
+    """Matches pairs; see `tfdense.matcher.Matcher.match_many`.
 
     Args:
         match: matches one pair.

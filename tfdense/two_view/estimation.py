@@ -9,7 +9,7 @@ import itertools
 import cv2
 import numpy as np
 
-from tfdense.inference.two_view_types import Homography, Matches, Pose
+from tfdense.two_view.types import Homography, Matches, Pose
 
 # As many as the authors draw to find a homography.
 _MAXIMUM_ITERATIONS = 3000

@@ -7,8 +7,8 @@ import numpy as np
 
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.inference.match import Match
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, is_masked
+from tfdense.results.match import Match
 
 Enlarge = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 """Resizes floats [height, width, channels] smoothly to a shape's height and width."""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tfdense.inference.match import Match
 from tfdense.mixture import Mixture
+from tfdense.results.match import Match
 
 # A place counts as right to within so many px of what the network sees.
 RADIUS = 5.0

@@ -9,7 +9,7 @@ import numpy as np
 from tfdense import formats, visualize
 from tfdense.files import replacing, replacing_in
 from tfdense.images import encode_image
-from tfdense.inference.two_view_types import Matches
+from tfdense.two_view.types import Matches
 
 _ARRAYS = ("npz", "flo")
 _PICTURES = ("warp.png", "flow.png", "confidence.png", "matches.png", "overview.png")
@@ -22,7 +22,7 @@ _FLOW_STEPS, _CONFIDENCE_STEPS = 64, 1024
 
 
 class DenseMatch(Protocol):
-    """What is saved, see `tfdense.inference.match.Match`."""
+    """What is saved, see `tfdense.results.match.Match`."""
 
     flow: np.ndarray
     confidence: np.ndarray
@@ -46,7 +46,7 @@ def save_match(
     forms: Iterable[str] = (),
     images: tuple[str, str] = ("source", "target"),
 ) -> list[Path]:
-    """Writes a match; see `tfdense.inference.match.Match.save`."""
+    """Writes a match; see `tfdense.results.match.Match.save`."""
     folder = Path(folder)
     forms = [*dict.fromkeys((*_ARRAYS, *forms))]
     files = (*formats.files(forms), *_PICTURES)

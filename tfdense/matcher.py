@@ -10,9 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdense.checks import (
+    check_fill,
+    check_flag,
+    check_radius,
+    key_points,
+    photo_to_match,
+)
 from tfdense.errors import InputError
 from tfdense.images import Photo
-from tfdense.inference import many, streaming, tracking
 from tfdense.inference.backends import (
     Backend,
     KerasBackend,
@@ -20,21 +26,16 @@ from tfdense.inference.backends import (
     SavedModelBackend,
     refuse_fork,
 )
-from tfdense.inference.checks import (
-    check_fill,
-    check_flag,
-    check_radius,
-    key_points,
-    photo_to_match,
-)
-from tfdense.inference.match import Match
 from tfdense.inference.modes import MODES, Mode, check_mode
 from tfdense.inference.pipeline import answer, pair_of, run
-from tfdense.inference.reusing import reusing
-from tfdense.inference.spans import Tiles, checked
 from tfdense.mixture import Mixture
 from tfdense.models import load as load_model
 from tfdense.networks import existing, is_preset, newest_saved_model
+from tfdense.pairs import many
+from tfdense.pairs.reusing import reusing
+from tfdense.results.match import Match
+from tfdense.tiles.spans import Tiles, checked
+from tfdense.video import streaming, tracking
 
 
 def load(
@@ -155,7 +156,7 @@ class Matcher:
                 0; what is masked does not change the rest.
             tiles: of a target larger than what the network sees: how many (rows, columns) of
                 parts it is cut into, each of which is matched again, after the whole, with all the
-                detail that the network can see, see `tfdense.inference.tiles`. True takes as many
+                detail that the network can see, see `tfdense.tiles.matching`. True takes as many
                 as show it the target's own pixels, and none where the whole does. False looks at
                 the whole only, as mode "plane" must. None takes what the matcher was loaded with.
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tfdense.errors import InputError
-from tfdense.inference.match import Match
-from tfdense.inference.two_view import Matches, fit_homography, fit_pose, map_points
+from tfdense.results.match import Match
+from tfdense.two_view.estimation import Matches, fit_homography, fit_pose, map_points
 
 _HOMOGRAPHY = np.array([[0.9, 0.12, 14], [-0.1, 1.05, 8], [4e-4, -2e-4, 1]])
 _K_SOURCE = np.array([[150.0, 0, 63], [0, 155, 50], [0, 0, 1]])

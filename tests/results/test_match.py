@@ -8,7 +8,7 @@ import pytest
 
 from tfdense.errors import InputError, OutputError
 from tfdense.flow_files import read_flow
-from tfdense.inference.match import Match
+from tfdense.results.match import Match
 
 
 def _match(confidence, flow=None, source_size=None):

@@ -1,0 +1,1 @@
+"""What matching two images gives, and what it is good for."""
