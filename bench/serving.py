@@ -164,6 +164,7 @@ async def measure(url: str, name: str, arguments: argparse.Namespace, whole: boo
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
         requests, seconds = bodies(name, arguments.side), arguments.seconds
+        requests = {form: requests[form] for form in arguments.forms or requests}
         for form, body in requests.items():
             answer = await client.post(body.path, content=body.content, headers=body.headers)
             answer.raise_for_status()
@@ -173,9 +174,10 @@ async def measure(url: str, name: str, arguments: argparse.Namespace, whole: boo
                 print(f"    {clients:2d} clients  {await closed(client, body, clients, seconds)}")
         if not whole:
             return
-        body = requests["files, bytes"]
+        form = "files, bytes" if "files, bytes" in requests else form
+        body = requests[form]
         capacity = (await closed(client, body, 4, seconds)).rate
-        print(f"  capacity {capacity:.2f}/s; at fixed rates of files, bytes:")
+        print(f"  capacity {capacity:.2f}/s; at fixed rates of {form}:")
         for share in (0.5, 0.8, 3.0):
             answers = await opened(client, body, share * capacity, 2 * seconds)
             print(f"    {share:.1f} of it  {answers}  goodput {answers.rate / capacity:.0%}")
@@ -226,6 +228,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="of the images, in px (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10, help="of a load (%(default)s)")
     parser.add_argument("--clients", type=int, nargs="+", default=(1, 4, 16))
+    parser.add_argument("--forms", nargs="+", metavar="FORM", help='such as "pixels, bytes" (all)')
     parser.add_argument("--requests", type=int, default=2000, help="for memory (%(default)s)")
     arguments = parser.parse_args()
     if arguments.url:
