@@ -70,6 +70,18 @@ def check_number(what: str, value) -> float:
     return float(number)
 
 
+def check_threshold(threshold) -> float:
+    """Returns the least confidence of a match as a float.
+
+    Raises:
+        InputError: if it is no single number in 0..1.
+    """
+    value = check_number("a threshold in 0..1", threshold)
+    if not 0 <= value <= 1:
+        raise InputError(f"Expected a threshold in 0..1. Received: {shown(threshold)}")
+    return value
+
+
 def check_distance(distance, default: float) -> float:
     """Returns the largest distance of an inlier; None is the default.
 

@@ -111,6 +111,8 @@ def test_number_of_matches_must_be_positive():
         (lambda m, _: m.matches(threshold=None), "Expected a threshold in 0..1. Received: None"),
         (lambda m, _: m.matches(threshold="0.5"), "a threshold in 0..1. Received: '0.5'"),
         (lambda m, _: m.matches(threshold=[0.5]), r"a threshold in 0..1. Received: \[0.5\]"),
+        (lambda m, _: m.matches(threshold=1.5), "a threshold in 0..1. Received: 1.5"),
+        (lambda m, _: m.pose(np.eye(3), np.eye(3), -0.1), "a threshold in 0..1. Received: -0.1"),
         (lambda m, _: m.homography(threshold=np.nan), "a threshold in 0..1. Received: nan"),
         (lambda m, _: m.matches(cycle="3"), "cycle to be a distance in px, or None. Received: '3'"),
         (lambda m, _: m.matches(mutual="no"), "mutual to be True or False. Received: 'no'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.checks import check_radius, photo_to_match
+from tfdense.checks import check_radius, check_threshold, photo_to_match
 from tfdense.errors import InputError, printable, shown
 from tfdense.files import check_outputs
 from tfdense.formats import FORMATS, files
@@ -90,8 +90,7 @@ def _some_url(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Matches, writes the files and prints a summary."""
-    if not 0 <= arguments.threshold <= 1:
-        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    check_threshold(arguments.threshold)
     check_radius(arguments.radius)
     use = chosen(arguments)
     # Whatever fails should fail before TensorFlow is loaded and the network runs.

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tfdense import standard_streams
-from tfdense.checks import check_radius
+from tfdense.checks import check_radius, check_threshold
 from tfdense.errors import InputError
 from tfdense.files import check_folder
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
@@ -180,8 +180,7 @@ def _check(arguments: argparse.Namespace) -> None:
                 raise InputError(
                     f"--engine ray needs the package {package}: pip install 'tfdense[cluster]'"
                 )
-    if not 0 <= arguments.threshold <= 1:
-        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    check_threshold(arguments.threshold)
     check_radius(arguments.radius)
     if arguments.pairs.is_dir():
         if arguments.images is not None:

@@ -18,6 +18,7 @@ from tfdense.checks import (
     check_folder_name,
     check_names,
     check_number,
+    check_threshold,
     key_points,
     lens_distortion,
 )
@@ -148,8 +149,9 @@ class Match:
                 next to the target's pixel. This is stricter than most uses need.
 
         Raises:
-            InputError: if `n` is not positive, threshold or cycle is no number, mutual neither True
-                nor False, or a check needs the match of the other direction and there is none.
+            InputError: if `n` is not positive, the threshold not in 0..1, cycle no number, mutual
+                neither True nor False, or a check needs the match of the other direction and there
+                is none.
         """
         if n is not None and not (isinstance(n, numbers.Integral) and n >= 1):
             raise InputError(f"Expected the number of matches to be positive. Received: {shown(n)}")
@@ -307,7 +309,7 @@ class Match:
 
     def _accepted(self, threshold: float, cycle: float | None) -> np.ndarray:
         """Where the confidence, and the cycle if it is checked, say that there is a match."""
-        threshold = check_number("a threshold in 0..1", threshold)
+        threshold = check_threshold(threshold)
         if cycle is not None:
             cycle = check_number("cycle to be a distance in px, or None", cycle)
         # What is masked has a confidence of 0 and is no match even if the threshold is 0.
@@ -371,7 +373,7 @@ class Match:
                 there is no such form, or an argument is of another kind.
         """
         folder = check_folder_name(folder)
-        threshold = check_number("a threshold in 0..1", threshold)
+        threshold = check_threshold(threshold)
         formats = check_names("a list of formats", formats)
         names = check_names("the names of both images", names, 2)
         with needed_for("Drawing pictures"):

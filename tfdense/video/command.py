@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdense.checks import check_radius
+from tfdense.checks import check_radius, check_threshold
 from tfdense.errors import InputError, shown
 from tfdense.files import check_folder
 from tfdense.images import load_image
@@ -123,8 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.frames is not None and arguments.frames < 2:
         raise InputError(f"Expected --frames to be at least 2. Received: {arguments.frames}")
-    if not 0 <= arguments.threshold <= 1:
-        raise InputError(f"Expected a threshold in 0..1. Received: {arguments.threshold}")
+    check_threshold(arguments.threshold)
     check_radius(arguments.radius)
     if arguments.points is not None and arguments.to != "previous":
         raise InputError(
