@@ -24,6 +24,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "AVIF", "JPEG200
 _JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 # How files of floats in colour begin, which OpenCV reads and Pillow does not.
 _OF_FLOATS = {b"II": "TIFF", b"MM": "TIFF", b"PF": "PFM", b"#?": "HDR"}
+# Brands of the HEIF family, the format of many phones; films begin as they do, with other ones.
+_HEIF = {b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"avif", b"avis"}
 # Modes of a TIFF for OpenCV: Pillow takes some types of integers for others. OpenCV in turn passes
 # over damaged data of 8 bits.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B")
@@ -71,7 +73,7 @@ def decode(content: bytes, name: str) -> Stored:
     image = _open(content)
     kind = image.format if image else _OF_FLOATS.get(content[:2])
     if kind is None:
-        if content[4:8] == b"ftyp":  # what HEIF begins with, the format of many phones
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIF:
             raise InputError(f"{name} is of the HEIF family, which is not read: save it as JPEG.")
         raise InputError(f"{name} is not an image that can be decoded ({len(content)} bytes).")
     try:

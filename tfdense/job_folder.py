@@ -4,14 +4,21 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows, where nothing keeps two processes apart
+    fcntl = None
+
 from tfdense.errors import InputError
-from tfdense.files import append, write_text
+from tfdense.files import append, reporting, write_text
 
 _SETTINGS = "settings.json"
 
 
 class JobFolder:
     """Keeps what a job has done, so that it can be broken off at any moment and go on.
+
+    One process at a time adds to it.
 
     Attributes:
         folder: of the job.
@@ -23,7 +30,8 @@ class JobFolder:
         settings: all that the results depend on; ``settings.json`` keeps it.
 
     Raises:
-        InputError: if the folder holds results of other settings, or something else by that name.
+        InputError: if the folder holds results of other settings, or something else by that name,
+            or another process is at work there.
     """
 
     def __init__(self, folder: Path, name: str, settings: Mapping):
@@ -39,16 +47,45 @@ class JobFolder:
                 f"{folder} holds results of other settings: {name} was {former.get(name)!r}, is "
                 f"{settings.get(name)!r}. Choose another output."
             )
+        self._lock = _locked(self._path) if self._path.is_file() else None
         self.entries = _read_lines(self._path)
 
     def add(self, entry: dict) -> None:
-        """Adds an entry, once what it speaks of is written."""
+        """Adds an entry, once what it speaks of is written.
+
+        Raises:
+            InputError: if another process has begun the same job meanwhile.
+        """
         if self._unwritten is not None:
             content = json.dumps(self._unwritten, indent=2) + "\n"
             write_text(self.folder / _SETTINGS, content)
             self._unwritten = None
+        if self._lock is None:
+            self._lock = _locked(self._path)
+            if self._path.stat().st_size:
+                raise _occupied(self.folder)
         append(self._path, json.dumps(entry, ensure_ascii=False) + "\n")
         self.entries.append(entry)
+
+
+def _locked(path: Path):
+    """Keeps other processes away from a file as long as what this returns is there."""
+    with reporting(path):
+        file = open(path, "ab")  # noqa: SIM115 - stays open
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _occupied(path.parent) from None
+        except OSError:
+            pass  # Some file systems know no locks.
+    return file
+
+
+def _occupied(folder: Path) -> InputError:
+    return InputError(
+        f"Another process is at work in {folder}. Wait for its end, or choose another output."
+    )
 
 
 def _read_settings(path: Path) -> dict | None:

@@ -17,6 +17,6 @@ def read_lines(path: Path, what: str) -> list[str]:
     """
     check_file(path, what)
     try:
-        return path.read_text("utf-8").splitlines()
+        return path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from None

@@ -54,7 +54,7 @@ def _length(path):
 
 def test_frame_to_frame(backend, frames, tmp_path, capsys):
     output, points = tmp_path / "out", tmp_path / "points.txt"
-    points.write_text("50 30\n80,20\n")
+    points.write_text("50 30\n80,20\n", "utf-8-sig")
     assert _run(frames, "-o", output, "--points", points, "--arrays") == 0
     assert {path.name for path in output.iterdir()} == {
         "arrays",
@@ -154,6 +154,96 @@ def test_a_film_is_read_as_it_was_written(frames, tmp_path):
         assert np.abs(written.astype(int) - frame).mean() < 12
 
 
+def test_what_was_there_stays(backend, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    (output / "frames").mkdir(parents=True)
+    (output / "frames" / "mine.png").write_bytes(b"mine")
+    assert _run(frames, "-o", output) == 0
+    assert [path.name for path in (output / "frames").iterdir()] == ["mine.png"]
+    (output / "frames.jsonl").unlink()
+    before = (output / "view.mp4").read_bytes()
+    assert _run(frames, "-o", output) == 2
+    assert "view.mp4 is not of this film. Choose another output." in capsys.readouterr().err
+    assert (output / "view.mp4").read_bytes() == before
+
+
+def test_an_input_is_not_replaced(backend, frames, tmp_path, capsys):
+    film, points = tmp_path / "view.mp4", tmp_path / "tracks.csv"
+    write_film(film, sorted(frames.iterdir()), 25)
+    points.write_text("50 30\n")
+    before = film.read_bytes(), points.read_bytes()
+    for arguments in ((film,), (frames, "--points", points)):
+        assert _run(*arguments, "-o", tmp_path) == 2
+        assert "would replace the input" in capsys.readouterr().err
+    assert (film.read_bytes(), points.read_bytes()) == before
+    assert _run(frames, "-o", tmp_path) == 2
+    assert "Expected another output than the folder above" in capsys.readouterr().err
+    assert len([*frames.iterdir()]) == _COUNT
+
+
+def test_results_within_the_folder_of_the_frames_are_no_frames(backend, frames, tmp_path):
+    for _ in range(2):
+        assert _run(frames, "-o", frames / "out", "--keep-frames") == 0
+        assert len(_entries(frames / "out")) == _COUNT
+
+
+def test_numbers_in_names_count_as_such(frames, tmp_path):
+    for path in sorted(frames.iterdir()):
+        path.rename(path.with_name(f"{int(path.stem) + 7}.png"))
+    first, last = (cv2.imread(str(frames / f"{number}.png")) for number in (7, 13))
+    read = [*open_film(str(frames)).frames()]
+    assert (read[0] == first[..., ::-1]).all() and (read[-1] == last[..., ::-1]).all()
+
+
+@pytest.mark.parametrize("exchanged", ["film", "picture"])
+def test_another_film_of_the_same_name(backend, frames, tmp_path, capsys, exchanged):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes((frames / "0.png").read_bytes())
+    command = (frames, "-o", tmp_path / "out", "--to", picture, "--frames")
+    assert _run(*command, 2) == 0
+    (frames / "0.png" if exchanged == "film" else picture).write_bytes(
+        (frames / "5.png").read_bytes()
+    )
+    assert _run(*command, 3) == 2
+    assert f"other settings: bytes of the {exchanged} was" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time(backend, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    run = backend.run
+
+    def meanwhile(*images):
+        backend.run = run
+        if output.exists():
+            assert _run(frames, "-o", output) == 2
+            assert f"Another process is at work in {output}." in capsys.readouterr().err
+        return run(*images)
+
+    backend.run = meanwhile
+    assert _run(frames, "-o", output) == 0
+    assert len(_entries(output)) == _COUNT
+
+
+def test_a_film_that_ends_early_says_so(backend, frames, tmp_path, capsys):
+    film = tmp_path / "film.avi"
+    write_film(film, sorted(frames.iterdir()), 25)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
+    assert _run(film, "-o", tmp_path / "out") == 0
+    assert f"frames of {_COUNT} that the film states" in capsys.readouterr().out
+
+
+def test_fewer_frames_than_are_done(backend, frames, tmp_path, capsys):
+    assert _run(frames, "-o", tmp_path / "out", "--frames", 4) == 0
+    assert _run(frames, "-o", tmp_path / "out", "--frames", 3) == 2
+    assert "Expected --frames of at least 4, which are done" in capsys.readouterr().err
+
+
+def test_what_is_refused_at_once_leaves_nothing(backend, frames, tmp_path, capsys):
+    write_image(frames / "1.png", np.zeros((12, 12, 3), np.uint8))
+    assert _run(frames, "-o", tmp_path / "out") == 2
+    assert "12x12" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_broken_frames_print_nothing(frames, tmp_path):
     path = tmp_path / "film.avi"
     write_film(path, sorted(frames.iterdir()), 12.5)
@@ -179,6 +269,9 @@ def test_broken_frames_print_nothing(frames, tmp_path):
         (("text.txt",), "text.txt is no film"),
         (("text.png",), "text.png is no film"),
         (("99",), "99 is no camera"),
+        (("",), "Expected a film, a folder of images or a camera's number. Received: ''"),
+        (("frames", "--to", ""), "Expected --to previous, first or an image file. Received: ''"),
+        (("frames", "--to", "film.mp4"), "film.mp4 is not an image that can be decoded"),
         (("frames", "--frames", 1), "--frames to be at least 2"),
         (("frames", "--to", "absent.png"), "no image file absent.png"),
         (("frames", "--to", "first", "--points", "text.mp4"), "--to previous with --points"),
@@ -198,6 +291,7 @@ def test_mistakes(backend, frames, tmp_path, monkeypatch, capfd, options, messag
     (tmp_path / "nan.txt").write_text("nan 3\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
     assert _run(*options, "-o", "out") == 2
     printed = capfd.readouterr().err
     assert message in printed and printed.count("\n") == 1

@@ -1,6 +1,7 @@
 """``tfdense video``: matches the frames of a film; writes what it found, as films and numbers."""
 
 import argparse
+import hashlib
 import math
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import numpy as np
 
 from tfdense.checks import check_radius, check_threshold
 from tfdense.errors import InputError, shown
-from tfdense.files import check_folder
-from tfdense.images import load_image
+from tfdense.files import check_outputs
+from tfdense.images import Photo, load_image
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
 from tfdense.networks import check_network
 from tfdense.results.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow
 from tfdense.text_files import read_lines
 from tfdense.video.reading import open_film
+from tfdense.video.writing import FILES, PICTURES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     reference = arguments.to
     if reference not in ("previous", "first"):
         reference = load_image(Path(reference), "reference")
-    check_folder(arguments.output)
+    _check_output(arguments)
 
     import_tensorflow()
     from tfdense import matcher as matchers
@@ -91,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         use = use._replace(mode="wide-baseline")
     settings = {
         "film": arguments.film if film.is_camera else str(Path(arguments.film).absolute()),
+        "bytes of the film": film.fingerprint(),
         "to": arguments.to,
+        "bytes of the picture": None if isinstance(reference, str) else _hash(reference),
         "points": None if points is None else points.tolist(),
         "arrays": arguments.arrays,
         "warm": not arguments.cold,
@@ -120,11 +124,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuses an output that would replace what is read, or become part of it."""
+    outputs = [arguments.output / name for name in FILES]
+    inputs = [arguments.film, arguments.to, arguments.points]
+    check_outputs(outputs, [path for path in inputs if path is not None and Path(path).is_file()])
+    pictures = arguments.output / PICTURES
+    if pictures.is_dir() and Path(arguments.film).is_dir() and pictures.samefile(arguments.film):
+        raise InputError(
+            f"Expected another output than the folder above {arguments.film}, where the pictures "
+            f"of the films would lie among its own. Received: {arguments.output}"
+        )
+
+
+def _hash(image: Photo) -> str:
+    return hashlib.sha256(image.pixels.tobytes()).hexdigest()[:16]
+
+
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.frames is not None and arguments.frames < 2:
         raise InputError(f"Expected --frames to be at least 2. Received: {arguments.frames}")
     check_threshold(arguments.threshold)
     check_radius(arguments.radius)
+    if not arguments.to:
+        raise InputError("Expected --to previous, first or an image file. Received: ''")
     if arguments.points is not None and arguments.to != "previous":
         raise InputError(
             f"Expected --to previous with --points, which are followed from the first frame. "

@@ -1,9 +1,9 @@
 """Working off a film, frame by frame, so that it can be broken off at any moment and go on."""
 
+import contextlib
 import csv
 import io
 import itertools
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdense.checks import photo_to_match
 from tfdense.errors import InputError
 from tfdense.files import write_text
 from tfdense.images import Photo, write_image
@@ -28,10 +29,16 @@ from tfdense.video.streaming import (
     stream,
 )
 from tfdense.video.views import stabilised, view
-from tfdense.video.writing import write_film
-
-_LINES, _PICTURES, _ARRAYS, _TRACKS = "frames.jsonl", "frames", "arrays", "tracks.csv"
-_VIEW, _STABILISED = "view", "stabilised"
+from tfdense.video.writing import (
+    ARRAYS,
+    FILES,
+    LINES,
+    PICTURES,
+    STABILISED,
+    TRACKS,
+    VIEW,
+    write_film,
+)
 
 
 class Request(NamedTuple):
@@ -66,14 +73,18 @@ class Job:
         request: what is wanted.
 
     Raises:
-        InputError: if the folder holds results of other settings, or of a camera.
+        InputError: if the folder holds results of other settings, of a camera or of something else.
     """
 
     def __init__(self, folder: Path, settings: dict, request: Request):
         self._folder, self._request = folder, request
-        self._record = JobFolder(folder, _LINES, settings)
+        self._record = JobFolder(folder, LINES, settings)
         if request.film.is_camera and self._record.entries:
             raise InputError(f"{folder} holds frames of a camera already. Choose another output.")
+        if not self._record.entries:
+            for path in (folder / name for name in (*FILES, ARRAYS)):
+                if path.exists():
+                    raise InputError(f"{path} is not of this film. Choose another output.")
         self._fixed = not isinstance(request.reference, str)
         self._stabilises = self._fixed or request.reference == "first"
         self._progress = None
@@ -81,6 +92,11 @@ class Job:
     def match(self, network: Network) -> bool:
         """Matches the frames that are not done yet; returns False after Ctrl-C."""
         film, done = self._request.film, len(self._record.entries)
+        if self._request.count is not None and self._request.count < done:
+            raise InputError(
+                f"Expected --frames of at least {done}, which are done in {self._folder}. "
+                f"Received: {self._request.count}"
+            )
         total = film.count if self._request.count is None else self._request.count
         left = None if total is None else max(total - done, 0)
         frames = itertools.islice(film.frames(), self._request.count)
@@ -98,23 +114,36 @@ class Job:
             InputError: if there are fewer than two frames.
         """
         if not any("share" in entry for entry in self._record.entries):
-            raise InputError(f"Expected two frames at least. Received: {self._request.film.source}")
-        pictures = self._folder / _PICTURES
-        for name in (_VIEW, _STABILISED):
+            raise self._too_short()
+        pictures = self._folder / PICTURES
+        for name in (VIEW, STABILISED):
             found = sorted(pictures.glob(f"{name}_*.jpg"))
             if found:
                 write_film(self._folder / f"{name}.mp4", found, self._request.film.rate)
         if self._request.points is not None:
-            write_text(self._folder / _TRACKS, self._tracks())
+            write_text(self._folder / TRACKS, self._tracks())
         if pictures.is_dir() and not keep_pictures:
-            shutil.rmtree(pictures)
-        names = (f"{_VIEW}.mp4", f"{_STABILISED}.mp4", _TRACKS, _LINES, _ARRAYS, _PICTURES)
+            self._remove_pictures()
+        names = (*FILES, ARRAYS, PICTURES)
         return [path for name in names if (path := self._folder / name).exists()]
+
+    def _remove_pictures(self) -> None:
+        for entry in self._record.entries:
+            for name in (VIEW, STABILISED):
+                self._picture(name, entry["frame"]).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # There are others' files.
+            (self._folder / PICTURES).rmdir()
+
+    def _too_short(self) -> InputError:
+        return InputError(f"Expected two frames at least. Received: {self._request.film.source}")
 
     def summary(self) -> str:
         """Says in a line how many frames there are, and what of them is special."""
         entries = self._record.entries
         parts = [f"{len(entries)} frames"]
+        stated = self._request.film.count
+        if self._request.count is None and stated and len(entries) < stated:
+            parts[0] += f" of {stated} that the film states"
         if self._progress is not None and self._progress.count:
             parts.append(f"{self._progress.rate:.3g} frames/s")
         cuts = [entry["frame"] for entry in entries if entry.get("cut")]
@@ -136,6 +165,13 @@ class Job:
             frames = itertools.chain([first], frames)
         else:
             if not self._record.entries:
+                second = next(frames, None)
+                if second is None:
+                    raise self._too_short()
+                # What is refused leaves nothing.
+                for frame in (first, second):
+                    photo_to_match("frame", frame)
+                frames = itertools.chain([second], frames)
                 self._begin(first)
             start = self._resume(first, frames)
             frames = self._with_room(frames)
@@ -155,7 +191,7 @@ class Job:
             tracked = tracking.start_tracks(self._request.points, frame)
             entry["points"] = _points_of(tracked)
         if self._stabilises:
-            write_image(self._picture(_STABILISED, 0), frame)
+            write_image(self._picture(STABILISED, 0), frame)
         self._record.add(entry)
 
     def _resume(self, first: np.ndarray, frames: Iterator[np.ndarray]) -> Start:
@@ -181,12 +217,17 @@ class Job:
 
     def _with_room(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Refuses further frames once the pictures of those before were removed."""
-        matched = any("share" in entry for entry in self._record.entries)
+        last = self._record.entries[-1]
+        kept = "share" not in last or self._picture(VIEW, last["frame"]).is_file()
         for number, frame in enumerate(frames):
-            if not number and matched and not (self._folder / _PICTURES).is_dir():
+            if not number and not kept:
+                films = (self._folder / f"{VIEW}.mp4").is_file()
                 raise InputError(
                     f"The films in {self._folder} are finished, and the pictures they were made of "
                     "removed. Choose another output, or --keep-frames the next time."
+                    if films
+                    else f"The pictures of the frames that are done are no longer in "
+                    f"{self._folder / PICTURES}. Choose another output."
                 )
             yield frame
 
@@ -209,12 +250,12 @@ class Job:
     ) -> None:
         index, last = streamed.index, self._record.entries[-1:]
         drawn = view(streamed, self._request.threshold, self._fixed, tracked)
-        write_image(self._picture(_VIEW, index), drawn)
+        write_image(self._picture(VIEW, index), drawn)
         if self._stabilises:
             picture = streamed.match.source if streamed.cut else stabilised(streamed)
-            write_image(self._picture(_STABILISED, index), picture)
+            write_image(self._picture(STABILISED, index), picture)
         if self._request.arrays:
-            save_compressed(streamed.match, self._folder / _ARRAYS / f"{index:06d}.npz")
+            save_compressed(streamed.match, self._folder / ARRAYS / f"{index:06d}.npz")
         if self._fixed:
             reference = None
         elif self._request.reference == "previous":
@@ -237,7 +278,7 @@ class Job:
         self._record.add(entry)
 
     def _picture(self, name: str, index: int) -> Path:
-        return self._folder / _PICTURES / f"{name}_{index:06d}.jpg"
+        return self._folder / PICTURES / f"{name}_{index:06d}.jpg"
 
     def _tracks(self) -> str:
         """Returns a table of the points: a row for each in each frame."""

@@ -10,6 +10,11 @@ from tfdense.errors import OutputError
 from tfdense.files import replacing
 from tfdense.images import read_image
 
+LINES, PICTURES, ARRAYS, TRACKS = "frames.jsonl", "frames", "arrays", "tracks.csv"
+VIEW, STABILISED = "view", "stabilised"
+FILES = (f"{VIEW}.mp4", f"{STABILISED}.mp4", TRACKS, LINES)
+"""The names of what is written of a film, beside the folders `ARRAYS` and `PICTURES`."""
+
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 
 
