@@ -1,6 +1,8 @@
 """The folder of a long job: what it was asked for, and a line of JSON for each part done."""
 
 import json
+import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,9 @@ except ModuleNotFoundError:  # on Windows, where nothing keeps two processes apa
 
 from tfdense.errors import InputError
 from tfdense.files import append, reporting, write_text
+
+CONTENT = "what the network's files and tfdense hold"
+"""The setting that is a hash of both."""
 
 _SETTINGS = "settings.json"
 
@@ -27,7 +32,8 @@ class JobFolder:
     Args:
         folder: is made, or read if it is there.
         name: of the file with a line for each entry.
-        settings: all that the results depend on; ``settings.json`` keeps it.
+        settings: all that the results depend on, what can be read first: of several that differ
+            from those of a former run, an error names the first. ``settings.json`` keeps them.
 
     Raises:
         InputError: if the folder holds results of other settings, or something else by that name,
@@ -42,12 +48,14 @@ class JobFolder:
         # Written with the first entry: what fails before leaves nothing.
         self._unwritten = settings if former is None else None
         if former not in (None, settings):
-            name = min(k for k in former | settings if former.get(k) != settings.get(k))
+            name = next(k for k in settings | former if former.get(k) != settings.get(k))
             raise InputError(
                 f"{folder} holds results of other settings: {name} was {former.get(name)!r}, is "
                 f"{settings.get(name)!r}. Choose another output."
             )
-        self._lock = _locked(self._path) if self._path.is_file() else None
+        self._locked = False
+        if self._path.is_file():
+            self._lock()
         self.entries = _read_lines(self._path)
 
     def add(self, entry: dict) -> None:
@@ -56,30 +64,31 @@ class JobFolder:
         Raises:
             InputError: if another process has begun the same job meanwhile.
         """
+        if not self._locked:
+            self._lock()
+            if self._path.stat().st_size:
+                raise _occupied(self.folder)
         if self._unwritten is not None:
             content = json.dumps(self._unwritten, indent=2) + "\n"
             write_text(self.folder / _SETTINGS, content)
             self._unwritten = None
-        if self._lock is None:
-            self._lock = _locked(self._path)
-            if self._path.stat().st_size:
-                raise _occupied(self.folder)
         append(self._path, json.dumps(entry, ensure_ascii=False) + "\n")
         self.entries.append(entry)
 
-
-def _locked(path: Path):
-    """Keeps other processes away from a file as long as what this returns is there."""
-    with reporting(path):
-        file = open(path, "ab")  # noqa: SIM115 - stays open
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _occupied(path.parent) from None
-        except OSError:
-            pass  # Some file systems know no locks.
-    return file
+    def _lock(self) -> None:
+        """Keeps other processes away as long as this object is there."""
+        with reporting(self._path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, file)
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _occupied(self.folder) from None
+            except OSError:
+                pass  # Some file systems know no locks.
+        self._locked = True
 
 
 def _occupied(folder: Path) -> InputError:
@@ -110,10 +119,15 @@ def _read_lines(path: Path) -> list[dict]:
     if rest:
         with path.open("r+b") as file:
             file.truncate(len(whole) + len(end))
-    try:
-        entries = [json.loads(line) for line in whole.splitlines()]
-    except ValueError:
-        entries = [None]
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{path} is not what tfdense writes. Choose another output.")
+    entries = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            entries.append(None)
+        if not isinstance(entries[-1], dict):
+            raise InputError(
+                f"{path}, line {number}, is not what tfdense writes. Remove the line, or choose "
+                "another output."
+            )
     return entries

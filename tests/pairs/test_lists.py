@@ -11,7 +11,9 @@ from tfdense.pairs.lists import NamedPair, all_pairs, nearest_pairs, read_list
 
 def test_a_list_is_read(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text("# source target\na.jpg b.jpg\n\nmy a.jpg\tdir/b.jpg\na.jpg b.jpg\n", "utf-8")
+    path.write_text(
+        "# source target\na.jpg b.jpg\n\nmy a.jpg\tdir/b.jpg\na.jpg b.jpg\n", "utf-8-sig"
+    )
     assert read_list(path) == [NamedPair("a.jpg", "b.jpg"), NamedPair("my a.jpg", "dir/b.jpg")]
 
 

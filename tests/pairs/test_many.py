@@ -96,10 +96,28 @@ def test_errors_take_the_place_of_matches_or_are_raised(shifts, files):
         next(found)
     with pytest.raises(InputError, match="batch size"):
         matcher.match_many(pairs, batch_size=0)
+    with pytest.raises(InputError, match=r"batch size of at least 1. Received: 1.5"):
+        matcher.match_many(pairs, batch_size=1.5)
+    with pytest.raises(InputError, match=r"pairs of \(source, target\). Received: None"):
+        matcher.match_many(None)
     with pytest.raises(InputError, match="raise"):
         matcher.match_many(pairs, errors="ignore")
     with pytest.raises(InputError, match="radius"):
         matcher.match_many(pairs, radius=-1)
+
+
+def test_an_array_may_be_written_over_once_it_is_given(shifts, texture):
+    first, second = (texture(64, 96, seed).astype(np.uint8) for seed in (0, 1))
+    buffer = np.empty_like(first)
+
+    def pairs():
+        for image in (first, second, first):
+            buffer[:] = image
+            yield buffer, first
+
+    matches = list(Matcher(shifts()).match_many(pairs()))
+    for match, source in zip(matches, (first, second, first), strict=True):
+        np.testing.assert_array_equal(match.source, source)
 
 
 def test_a_generator_is_read_a_few_pairs_ahead(shifts, texture):

@@ -103,6 +103,46 @@ def test_results_of_other_settings_are_not_mixed(backend, folder, tmp_path, caps
     assert _run(folder / "list.txt", "-o", output) == 0
     assert _run(folder / "list.txt", "-o", output, "--radius", 3) == 2
     assert "radius was None, is 3.0" in capsys.readouterr().err
+    assert _run(folder / "list.txt", "-o", output, "--max-side", 320) == 2
+    assert "max_side was 640, is 320" in capsys.readouterr().err
+
+
+def test_results_below_the_images_are_no_images(backend, folder, capsys):
+    for _ in range(2):
+        assert _run(folder, "-o", folder / "out", "--format", "folder") == 0
+        assert "3 of 3 pairs have a result" in capsys.readouterr().out
+    assert _run(folder, "-o", folder) == 2
+    assert "Expected another output than the folder of the images" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time(backend, folder, tmp_path, capsys):
+    output, run = tmp_path / "out", backend.run
+
+    def meanwhile(*images):
+        backend.run = run
+        if output.exists():
+            assert _run(folder, "-o", output) == 2
+            assert f"Another process is at work in {output}." in capsys.readouterr().err
+        return run(*images)
+
+    backend.run = meanwhile
+    assert _run(folder, "-o", output) == 0
+    assert len(_entries(output)) == 3
+
+
+def test_a_line_of_the_manifest_that_is_none_is_named(backend, folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert _run(folder, "-o", output) == 0
+    lines = (output / "manifest.jsonl").read_text().splitlines()
+    (output / "manifest.jsonl").write_text("\n".join([lines[0], "nothing", *lines[1:], ""]))
+    assert _run(folder, "-o", output) == 2
+    assert "manifest.jsonl, line 2, is not what tfdense writes. Remove" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_that_is_none_leaves_nothing(backend, folder, tmp_path, capsys):
+    assert _run(folder / "list.txt", "--images", "nowhere", "-o", tmp_path / "out") == 2
+    assert "Expected a folder of images. Received: nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

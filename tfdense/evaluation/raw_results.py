@@ -28,9 +28,12 @@ _CODE = (
     "layers",
     "models",
     "ops",
+    "results",
+    "tiles",
     "weights",
     "geometry.py",
     "images.py",
+    "matcher.py",
     "mixture.py",
 )
 # Fixed-point steps: 1/64 px is far below any error that is measured, and a confidence in steps of

@@ -10,6 +10,7 @@ from tfdense.checks import check_radius, check_threshold
 from tfdense.errors import InputError
 from tfdense.files import check_folder
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
+from tfdense.job_folder import CONTENT
 from tfdense.networks import check_network
 from tfdense.pairs.lists import NamedPair, all_pairs, names_in, nearest_pairs, read_list
 from tfdense.pairs.manifest import Manifest
@@ -115,7 +116,14 @@ def run(arguments: argparse.Namespace) -> int:
     images = arguments.pairs if is_folder else arguments.images or arguments.pairs.parent
     names = names_in(images) if is_folder else []
     pairs = all_pairs(names) if is_folder else read_list(arguments.pairs)
+    if not images.is_dir():
+        raise InputError(f"Expected a folder of images. Received: {images}")
     check_folder(folder)
+    if is_folder and folder.is_dir() and folder.samefile(images):
+        raise InputError(
+            f"Expected another output than the folder of the images, where results could be taken "
+            f"for images. Received: {folder}"
+        )
 
     import_tensorflow()
     from tfdense import matcher as matchers
@@ -137,12 +145,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     settings = {
         "model": arguments.model,
-        "identity": identify(arguments.model, **use._asdict()),
+        **use._asdict(),
         "images": str(images.absolute()),
         "format": arguments.format,
         "matches": arguments.matches,
         "threshold": arguments.threshold,
         "radius": arguments.radius,
+        CONTENT: identify(arguments.model, **use._asdict()),
     }
     manifest = Manifest(folder, settings)
     missing = manifest.missing(pairs, lost(folder, arguments.format, pairs))

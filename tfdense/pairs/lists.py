@@ -10,6 +10,9 @@ from tfdense.errors import InputError
 from tfdense.images import find_images
 from tfdense.text_files import read_lines
 
+MANIFEST = "manifest.jsonl"
+"""The name of the file in the folder of a job that says what is done."""
+
 # Pairs are ordered by blocks of so many images by as many, so that what is kept of an image, which
 # is not for ever, serves several of its pairs.
 _BLOCK = 16
@@ -51,10 +54,19 @@ def read_list(path: str | Path) -> list[NamedPair]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names the images below a folder, at least two, relative to it."""
-    names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+    """Names the images below a folder, at least two, relative to it.
+
+    What a job has written below it, whose folder has a manifest, is left out.
+    """
+    jobs = {path.parent for path in folder.rglob(MANIFEST)}
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in find_images(folder)
+        if jobs.isdisjoint(path.parents)
+    ]
     if len(names) < 2:
-        raise InputError(f"Expected at least two images. Received: {folder} with {names[0]} alone.")
+        alone = f"{names[0]} alone" if names else "none but results of tfdense"
+        raise InputError(f"Expected at least two images. Received: {folder} with {alone}.")
     return names
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from tfdense.errors import InputError
 from tfdense.job_folder import JobFolder
-from tfdense.pairs.lists import NamedPair
+from tfdense.pairs.lists import MANIFEST, NamedPair
 
-FILE = "manifest.jsonl"
 MATCHED, FAILED = "matched", "failed"
 
 
@@ -26,11 +25,13 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, settings: Mapping):
-        self._job = JobFolder(folder, FILE, settings)
+        self._job = JobFolder(folder, MANIFEST, settings)
         try:
             self._entries = {_pair(entry): entry for entry in self._job.entries}
         except (KeyError, TypeError):
-            raise InputError(f"{folder / FILE} is not what tfdense match-pairs writes.") from None
+            raise InputError(
+                f"{folder / MANIFEST} is not what tfdense match-pairs writes."
+            ) from None
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import numbers
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tfdense.checks import photo_to_match
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 from tfdense.images import Photo
 from tfdense.inference.looks import Outputs
 from tfdense.inference.resizing import resize_image
@@ -71,8 +72,10 @@ def match_many(
         match: matches one pair.
         batches: how to match several at once; None if that cannot be.
     """
-    if batch_size < 1:
-        raise InputError(f"Expected a batch size of at least 1. Received: {batch_size}")
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise InputError(f"Expected a batch size of at least 1. Received: {shown(batch_size)}")
+    if not isinstance(pairs, Iterable):
+        raise InputError(f"Expected pairs of (source, target). Received: {shown(pairs)}")
     if errors not in ("raise", "return"):
         raise InputError(f'Expected errors to be "raise" or "return". Received: {errors!r}')
     total = len(pairs) if hasattr(pairs, "__len__") else None
@@ -193,9 +196,11 @@ def _ahead(pool, pairs, batches, both_ways, count) -> Iterator[list[_Look] | Exc
         def start() -> Future:
             return pool.submit(photo_to_match, role, image)
 
-        # An array may be written over.
-        is_file = isinstance(image, (str, os.PathLike))
-        return photos.get(os.fspath(image), start) if is_file else start()
+        if isinstance(image, (str, os.PathLike)):
+            return photos.get(os.fspath(image), start)
+        if isinstance(image, np.ndarray):
+            image = image.copy()  # The caller may write over it, such as a buffer of frames.
+        return start()
 
     for pair in itertools.islice(pairs, count):
         read_pair(pair)

@@ -12,6 +12,7 @@ from tfdense.errors import InputError, shown
 from tfdense.files import check_outputs
 from tfdense.images import Photo, load_image
 from tfdense.inference.settings import add_finer_options, add_setting, chosen
+from tfdense.job_folder import CONTENT
 from tfdense.networks import check_network
 from tfdense.results.match import DEFAULT_THRESHOLD
 from tfdense.startup import import_tensorflow
@@ -102,7 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         "threshold": arguments.threshold,
         "radius": arguments.radius,
         "model": arguments.model,
-        "identity": identify(arguments.model, **use._asdict()),
+        **use._asdict(),
+        CONTENT: identify(arguments.model, **use._asdict()),
     }
     request = Request(
         film,
