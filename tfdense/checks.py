@@ -14,6 +14,9 @@ from tfdense.images import Photo, load_image
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
 # That OpenCV's models of a lens have.
 _COEFFICIENTS = (4, 5, 8, 12, 14)
+# The correlation of all pairs grows with the square of the pixels: at 2048x2048 px, in cells of 16,
+# it takes 1 GiB, at twice the side 16.
+LARGEST_EXPORTED_SIDE = 2048
 
 
 def photo_to_match(role: str, image, mask=None) -> Photo:
@@ -37,6 +40,19 @@ def photo_to_match(role: str, image, mask=None) -> Photo:
     if photo.mask is not None and not photo.mask.any():
         raise InputError(f"No pixel of the {role} counts: it is transparent or masked throughout.")
     return photo
+
+
+def check_exported_side(size: tuple[int, int]) -> None:
+    """Refuses a (height, width) with which no exported file could be run.
+
+    Raises:
+        InputError: if a side is too large. Which ones are too small, the network says.
+    """
+    if max(size) > LARGEST_EXPORTED_SIDE:
+        raise InputError(
+            f"Expected a height and width of at most {LARGEST_EXPORTED_SIDE}. "
+            f"Received: {'x'.join(map(str, size))}"
+        )
 
 
 def check_radius(radius) -> float | None:

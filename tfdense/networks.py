@@ -46,6 +46,9 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+_EXPORTED = ", which is exported already and can be neither exported nor trained"
+
+
 def is_preset(name: str | Path) -> bool:
     """Says whether a preset is meant rather than a file or folder: the one rule, used everywhere.
 
@@ -157,9 +160,11 @@ def read_run(path: Path) -> tuple[Config, Path]:
     """
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
+        exported = path.is_file() and path.suffix in (".tflite", ".onnx")
         raise InputError(
             f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
             f"run, with config.yaml and weights in it. Received: {path}"
+            f"{_EXPORTED if exported or newest_saved_model(path) else ''}"
         )
     config = load_config(folder / "config.yaml")
     return config, path if path != folder else _find_weights(folder)
