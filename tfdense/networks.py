@@ -69,13 +69,19 @@ def check_network(name: str, max_side: int | None = None) -> None:
         max_side: how much of an image the network is to see, in px.
 
     Raises:
-        InputError: if there is no such network, or the side is smaller than it takes.
+        InputError: if there is no such network, the side is smaller than it takes, or given for
+            one that has sizes of its own.
     """
     if is_preset(name):
         check_shipped(name)
         preset = name
     else:
         path = existing(name)
+        if path.suffix == ".tflite" and max_side is not None:
+            raise InputError(
+                "Expected no max_side with a .tflite file, which has sizes of its own. "
+                f"Received: {max_side}"
+            )
         if path.suffix in (".tflite", ".keras") or newest_saved_model(path):
             return
         preset = read_run(path)[0].model.preset
