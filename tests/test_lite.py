@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tfdense
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 from tfdense.evaluation.truth_files import read_pfm
 from tfdense.exporting.flatbuffer import add_metadata, merge
 from tfdense.exporting.tflite import convert
@@ -278,14 +278,53 @@ def test_refuses_images(path, source, message):
 
 
 def test_refuses_files(path, tmp_path):
-    with pytest.raises(InputError, match="at least one thread"):
-        LiteMatcher(path, threads=0)
     with pytest.raises(InputError, match="There is no"):
         LiteMatcher(tmp_path / "absent.tflite")
     plain = convert(lambda x: {"y": x + 1}, {"x": tf.TensorSpec([1], tf.float32)})
     (tmp_path / "other.tflite").write_bytes(plain)
     with pytest.raises(InputError, match="not exported by tfdense"):
         LiteMatcher(tmp_path / "other.tflite")
+
+
+@pytest.mark.parametrize(
+    "threads", [0, -1, 1025, 10**6, 2**40, 2.0, 2.5, np.nan, "2", [2], True, np.True_], ids=repr
+)
+def test_threads_that_are_no_such_number(path, threads):
+    expected = "Expected threads to be a whole number from 1 to 1024, or None. Received: "
+    with pytest.raises(InputError) as refusal:
+        LiteMatcher(path, threads=threads)
+    assert str(refusal.value) == f"{expected}{threads!r}"
+
+
+def test_threads_may_be_a_number_of_numpy(path):
+    matcher = LiteMatcher(path, threads=np.int64(2))
+    assert np.all(matcher.run(image(7), image(0))["flow"] == FLOW)
+
+
+@pytest.mark.parametrize(
+    "size", [128, True, (48.0, 48.0), "48x48", (48,), (48, 48, 3), [[48, 48]], np.float32([48, 48])]
+)
+def test_a_size_that_the_file_does_not_have(local, size):
+    with pytest.raises(InputError) as refusal:
+        LiteMatcher(local, size=size)
+    message = str(refusal.value)
+    assert message.startswith("Expected a size of (48, 48), (48, 64), as ")
+    assert message.endswith(f" has. Received: {shown(size)}")
+
+
+def test_a_size_may_be_an_array(local):
+    assert LiteMatcher(local, size=np.array([48, 64])).sizes == ((48, 64),)
+
+
+def test_what_is_no_path_is_refused(path):
+    with path.open("rb") as file:
+        for given in (None, 5, path.read_bytes(), file, "", "a\0b", [path]):
+            with pytest.raises(InputError) as refusal:
+                LiteMatcher(given)
+            (line,) = str(refusal.value).splitlines()
+            assert line.startswith("Expected the path of a .tflite file. Received: ")
+    with pytest.raises(InputError, match=r"Received: ''$"):
+        LiteMatcher("")
 
 
 _DEVICE = """

@@ -26,8 +26,9 @@ def test_grey_levels_next_to_black_are_black():
     [
         (np.ones((3, 2)), r"the mask to have .* \(2, 3\).*\(3, 2\)"),
         (np.ones((2, 3, 1)), r"\(2, 3, 1\)"),
-        (np.full((2, 3), "a"), "finite numbers or booleans"),
-        (np.full((2, 3), np.nan), "finite numbers or booleans"),
+        (np.full((2, 3), "a"), "finite numbers or booleans. Received: <U1"),
+        (np.full((2, 3), np.nan), "finite numbers or booleans. Received: nan"),
+        (np.float32([[1, 0, 1], [1, -np.inf, 0]]), "finite numbers or booleans. Received: -inf"),
     ],
 )
 def test_what_is_no_mask_is_refused(mask, reason):

@@ -227,7 +227,7 @@ def test_a_network_that_is_deleted_leaves_no_graph():
     assert model.graph() is None
 
 
-@pytest.mark.parametrize("radius", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("radius", [0, -1.0, float("nan"), True, np.True_])
 def test_radius_must_be_positive(radius):
     backend = KnownMatch((32, 32), (32, 32), (32, 32), lambda x, y: (x, y))
     with pytest.raises(InputError, match="positive radius"):

@@ -70,6 +70,15 @@ def test_numbers_out_of_range_are_refused_at_once(refused, command, tmp_path):
     assert re.search(r"at least 64, .*Received: 63$", message)
 
 
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_side_is_refused_where_the_network_has_sizes_of_its_own(refused, command, tmp_path):
+    path = tmp_path / "a.tflite"
+    path.touch()
+    expected = "Expected no max_side with a .tflite file, which has sizes of its own. Received: 640"
+    assert refused(command, "--max-side", "640", "--model", str(path)) == expected
+    check_network(str(path))
+
+
 @pytest.mark.parametrize("preset", ["pdcnet-lite", "pwc-unet", "pdcnet"])
 def test_the_smallest_side_is_the_networks(preset):
     module, name = PRESETS[preset].network.split(":")

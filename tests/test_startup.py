@@ -1,5 +1,6 @@
 """Keras as a user has set it up: it makes no difference, or one line says what does."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -60,6 +61,29 @@ def test_another_backend_is_named_with_the_variable_that_sets_it(code, backend, 
 def test_an_unusable_setting_is_named_with_its_file(name, keras_home, tmp_path):
     (line,) = _run(_MATCH, keras_home(**{name: "numpy"}), tmp_path)
     assert f"mend {tmp_path / 'keras.json'}" in line
+
+
+@pytest.mark.parametrize(
+    ("missing", "package"),
+    [("keras", "keras"), ("keras._tf_keras", "keras"), ("tensorflow", "tensorflow")],
+)
+@pytest.mark.parametrize(
+    "code", [_MATCH, "import tfdense; tfdense.load('a.tflite')"], ids=["match", "load"]
+)
+def test_a_package_that_is_missing_is_named(missing, package, code, tmp_path):
+    (tmp_path / "keras").mkdir()
+    lacking = f"raise ModuleNotFoundError('No module named {missing}', name={missing!r})\n"
+    (tmp_path / "keras" / "__init__.py").write_text(lacking)
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    line = _run(first + code, {}, tmp_path)[-1]
+    assert f"the package {package}, which is not installed: pip install {package}. " in line
+    assert "tfdense.lite.LiteMatcher matches without TensorFlow and Keras." in line
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+def test_another_backend_that_is_not_installed_is_not_asked_for(tmp_path):
+    (line,) = _run(_MATCH, {"KERAS_BACKEND": "torch"}, tmp_path)
+    assert "Received: KERAS_BACKEND=torch" in line and "pip install" not in line
 
 
 @pytest.fixture(params=["channels_first", "float64", "mixed_float16"])

@@ -2,7 +2,7 @@
 
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from tfdense.images import Photo, load_image
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 32766
 # That OpenCV's models of a lens have.
 _COEFFICIENTS = (4, 5, 8, 12, 14)
+# The correlation of all pairs grows with the square of the pixels: at 2048x2048 px, in cells of 16,
+# it takes 1 GiB, at twice the side 16.
+LARGEST_EXPORTED_SIDE = 2048
 
 
 def photo_to_match(role: str, image, mask=None) -> Photo:
@@ -39,6 +42,19 @@ def photo_to_match(role: str, image, mask=None) -> Photo:
     return photo
 
 
+def check_exported_side(size: tuple[int, int]) -> None:
+    """Refuses a (height, width) with which no exported file could be run.
+
+    Raises:
+        InputError: if a side is too large. Which ones are too small, the network says.
+    """
+    if max(size) > LARGEST_EXPORTED_SIDE:
+        raise InputError(
+            f"Expected a height and width of at most {LARGEST_EXPORTED_SIDE}. "
+            f"Received: {'x'.join(map(str, size))}"
+        )
+
+
 def check_radius(radius) -> float | None:
     """Returns the radius of a confidence as a number; None stays None.
 
@@ -54,6 +70,23 @@ def check_radius(radius) -> float | None:
     return value
 
 
+def check_frames(frames) -> Iterator:
+    """Returns an iterator of the frames of a film, of which none is read yet.
+
+    Raises:
+        InputError: if they are no images one after the other; the letters of a name would be.
+    """
+    try:
+        if not isinstance(frames, (str, bytes, bytearray, memoryview)):
+            return iter(frames)
+    except TypeError:
+        pass
+    raise InputError(
+        "Expected frames: images one after the other, such as a list or a generator. "
+        f"Received: {shown(frames)}. For the file of a film there is the command tfdense video."
+    )
+
+
 def check_number(what: str, value) -> float:
     """Returns a number of any type as a float.
 
@@ -62,9 +95,11 @@ def check_number(what: str, value) -> float:
         value: which was given.
 
     Raises:
-        InputError: if it is no single number, or NaN.
+        InputError: if it is no single number, NaN, True or False.
     """
-    number = np.empty(0) if isinstance(value, (str, bytes)) else _real(value)
+    # True would count as 1.
+    is_flag = isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
+    number = np.empty(0) if is_flag or isinstance(value, (str, bytes)) else _real(value)
     if number.shape != () or np.isnan(number):
         raise InputError(f"Expected {what}. Received: {shown(value)}")
     return float(number)
@@ -135,10 +170,25 @@ def check_folder_name(folder) -> Path:
     Raises:
         InputError: if it is neither a text nor a path, or has a zero byte, which no name has.
     """
-    is_path = isinstance(folder, (str, os.PathLike)) and isinstance(os.fspath(folder), str)
-    if not is_path or "\0" in os.fspath(folder):
-        raise InputError(f"Expected the path of a folder. Received: {shown(folder)}")
-    return Path(folder)
+    # No name is the folder that one is in.
+    return check_path("a folder", "." if isinstance(folder, str) and not folder else folder)
+
+
+def check_path(what: str, path) -> Path:
+    """Returns the path of a file or folder.
+
+    Args:
+        what: it is of, for the message.
+        path: which was given.
+
+    Raises:
+        InputError: if it is neither a text nor a path, is empty, or has a zero byte, which no name
+            has.
+    """
+    is_path = isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str)
+    if not is_path or not os.fspath(path) or "\0" in os.fspath(path):
+        raise InputError(f"Expected the path of {what}. Received: {shown(path)}")
+    return Path(path)
 
 
 def check_names(what: str, names, count: int | None = None) -> list[str]:

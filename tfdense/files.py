@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfdense.errors import InputError, OutputError
+from tfdense.errors import InputError, OutputError, printable
 
 _PREFIX = ".tfdense-"
 
@@ -168,6 +168,18 @@ def check_outputs(paths: Iterable[str | Path], inputs: Iterable[str | Path] = ()
     for path in paths:
         with reporting(path):
             _require_file(path)
+
+
+def check_suffix(path: Path, suffix: str) -> None:
+    """Refuses a name by which a file would not be known for what it is.
+
+    Raises:
+        InputError: if it has another ending.
+    """
+    if path.suffix != suffix:
+        raise InputError(
+            f"Expected the name of a file that ends in {suffix}. Received: {printable(str(path))}"
+        )
 
 
 def check_folder(folder: str | Path) -> None:

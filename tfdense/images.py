@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfdense.errors import InputError, printable
+from tfdense.errors import InputError, printable, shown
 from tfdense.files import replacing
 from tfdense.masking import as_mask
 from tfdense.optional import needed_for
@@ -153,7 +153,9 @@ def load_mask(mask, size: tuple[int, int], name: str = "mask") -> np.ndarray:
         values, alpha = (np.asarray(np.ma.filled(mask, 0)), None) if stored is None else stored
         grey = np.float64(values).reshape(*values.shape[:2], -1).mean(axis=-1)
     except (TypeError, ValueError, RuntimeError):
-        grey = np.array(np.nan)  # which is refused
+        raise InputError(
+            f"Expected the {name} to be of finite numbers or booleans. Received: {shown(mask)}"
+        ) from None
     used = as_mask(grey, size, name)
     return used if alpha is None else used & (alpha >= OPAQUE)
 

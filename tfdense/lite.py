@@ -8,13 +8,16 @@ match.flow, match.confidence
 
 import dataclasses
 import math
+import numbers
+import operator
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from tfdense.checks import check_flag, check_radius, photo_to_match
-from tfdense.errors import InputError
+from tfdense.errors import InputError, shown
 from tfdense.images import Photo
 from tfdense.lite_runners import ACCELERATORS, CompiledRunner, InterpreterRunner
 from tfdense.masking import UNKNOWN_LOG_VARIANCE, hide
@@ -26,6 +29,9 @@ from tfdense.results.match import Match
 from tfdense.tflite_files import open_file, signature_names
 from tfdense.tiles.matching import match_tiles
 from tfdense.tiles.spans import Tiles, checked
+
+# More than any device has.
+_MOST_THREADS = 1024
 
 
 class LiteMatcher:
@@ -42,15 +48,16 @@ class LiteMatcher:
 
     Args:
         path: of the file.
-        threads: how many LiteRT may use; None leaves it to LiteRT.
+        threads: how many LiteRT may use, 1 to 1024; None leaves it to LiteRT.
         accelerator: "cpu"; or "gpu" or "npu" where LiteRT finds one, with the CPU for what that
             does not take.
         size: the only one to use of a file that has several. None takes for each pair the one whose
             ratio of sides is next to the target's, and of such the largest that does not exceed it.
 
     Raises:
-        InputError: if the file is missing, broken or damaged, or was not written by tfdense, or by
-            a later version; if it has no such size, or there is no such accelerator.
+        InputError: if the path is none, the file is missing, broken or damaged, or was not written
+            by tfdense, or by a later version; if it has no such size, there is no such accelerator,
+            or threads are no such number.
     """
 
     def __init__(
@@ -60,21 +67,17 @@ class LiteMatcher:
         accelerator: str = "cpu",
         size: tuple[int, int] | None = None,
     ):
-        if threads is not None and threads < 1:
-            raise InputError(f"Expected at least one thread. Received: {threads}")
-        if accelerator not in ACCELERATORS:
+        threads = _checked_threads(threads)
+        if not isinstance(accelerator, str) or accelerator not in ACCELERATORS:
             raise InputError(
-                f"Expected an accelerator of {', '.join(ACCELERATORS)}. Received: {accelerator!r}"
+                f"Expected an accelerator of {', '.join(ACCELERATORS)}. "
+                f"Received: {shown(accelerator)}"
             )
         interpreter, self.metadata, _ = open_file(path, num_threads=threads)
         signatures = signature_names(self.metadata)
         if size is not None:
-            if tuple(size) not in signatures:
-                raise InputError(
-                    f"Expected a size of {', '.join(map(str, signatures))}, as {path} has. "
-                    f"Received: {size}"
-                )
-            signatures = {tuple(size): signatures[tuple(size)]}
+            size = _chosen_size(size, signatures, path)
+            signatures = {size: signatures[size]}
         self.sizes = tuple(signatures)
         self.size = self.sizes[0]
         self._lock = threading.Lock()
@@ -202,6 +205,32 @@ class LiteMatcher:
                 "Expected a file whose mixture this version knows, for the confidence. "
                 f"Received: {self.metadata.get('mixture')}"
             ) from None
+
+
+def _checked_threads(threads) -> int | None:
+    if threads is None:
+        return None
+    whole = isinstance(threads, numbers.Integral) and not isinstance(threads, bool)
+    if not whole or not 1 <= threads <= _MOST_THREADS:
+        raise InputError(
+            f"Expected threads to be a whole number from 1 to {_MOST_THREADS}, or None. "
+            f"Received: {shown(threads)}"
+        )
+    return int(threads)
+
+
+def _chosen_size(size, sizes: Collection[tuple[int, int]], path) -> tuple[int, int]:
+    """Returns a size of those that a file has."""
+    try:
+        chosen = tuple(map(operator.index, size))
+    except TypeError:
+        chosen = None
+    if chosen not in sizes:
+        raise InputError(
+            f"Expected a size of {', '.join(map(str, sizes))}, as {path} has. "
+            f"Received: {shown(size)}"
+        )
+    return chosen
 
 
 def _as_bytes(image, name: str) -> np.ndarray:

@@ -34,8 +34,12 @@ def as_mask(mask, size: tuple[int, int], name: str) -> np.ndarray:
         InputError: if it is no such array.
     """
     mask = np.asarray(mask)
-    if mask.dtype.kind not in "buif" or not np.isfinite(mask).all():
-        raise InputError(f"Expected the {name} to be of finite numbers or booleans.")
+    numbers = mask.dtype.kind in "buif"
+    if not numbers or not np.isfinite(mask).all():
+        received = mask[~np.isfinite(mask)][0] if numbers else mask.dtype
+        raise InputError(
+            f"Expected the {name} to be of finite numbers or booleans. Received: {received}"
+        )
     if mask.shape != tuple(size):
         raise InputError(
             f"Expected the {name} to have the image's height and width, {tuple(size)}. "

@@ -13,6 +13,7 @@ import numpy as np
 from tfdense.checks import (
     check_fill,
     check_flag,
+    check_frames,
     check_radius,
     key_points,
     photo_to_match,
@@ -247,7 +248,8 @@ class Matcher:
         target would.
 
         Args:
-            frames: images, as `match` takes them; a generator is read frame by frame.
+            frames: images, as `match` takes them; a generator is read frame by frame, and may give
+                one array again and again with other values.
             reference: "previous" matches each frame with the one before; "first" with the first,
                 and after a cut with the first of the new shot: to stabilise a film; an image or a
                 path with that: to find a picture in all frames.
@@ -260,25 +262,27 @@ class Matcher:
             The match of each frame, but of none that begins a film or, with "first", a shot.
 
         Raises:
-            InputError: as `match`, or if there is no such reference.
+            InputError: as `match`, or if there is no such reference, or frames are none.
         """
         radius, warm_start = check_radius(radius), check_flag("warm_start", warm_start)
+        frames = check_frames(frames)
         return streaming.stream(self.network(radius), frames, reference, warm_start)
 
     def track(self, frames: Iterable, points) -> Iterator[tracking.TrackedPoints]:
         """Follows points of the first frame through a film.
 
         Args:
-            frames: images of one size, as `match` takes them.
+            frames: images of one size, as `stream` takes them.
             points: (x, y) in the first frame, in px, [points, 2].
 
         Yields:
             Where they are in each frame, the first included.
 
         Raises:
-            InputError: as `match`, or if the points are no such array.
+            InputError: as `match`, or if the points are no such array, or frames are none.
         """
-        return streaming.track(self.network(), frames, key_points("first frame", points))
+        frames, points = check_frames(frames), key_points("first frame", points)
+        return streaming.track(self.network(), frames, points)
 
     def network(self, radius: float | None = None) -> streaming.Network:
         """Returns how a film is matched, for what `stream` and `track` are made of."""

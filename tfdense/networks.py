@@ -46,6 +46,9 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+_EXPORTED = ", which is exported already and can be neither exported nor trained"
+
+
 def is_preset(name: str | Path) -> bool:
     """Says whether a preset is meant rather than a file or folder: the one rule, used everywhere.
 
@@ -66,13 +69,19 @@ def check_network(name: str, max_side: int | None = None) -> None:
         max_side: how much of an image the network is to see, in px.
 
     Raises:
-        InputError: if there is no such network, or the side is smaller than it takes.
+        InputError: if there is no such network, the side is smaller than it takes, or given for
+            one that has sizes of its own.
     """
     if is_preset(name):
         check_shipped(name)
         preset = name
     else:
         path = existing(name)
+        if path.suffix == ".tflite" and max_side is not None:
+            raise InputError(
+                "Expected no max_side with a .tflite file, which has sizes of its own. "
+                f"Received: {max_side}"
+            )
         if path.suffix in (".tflite", ".keras") or newest_saved_model(path):
             return
         preset = read_run(path)[0].model.preset
@@ -157,9 +166,11 @@ def read_run(path: Path) -> tuple[Config, Path]:
     """
     folder = path.parent if path.name.endswith(".weights.h5") else path
     if not (folder / "config.yaml").is_file():
+        exported = path.is_file() and path.suffix in (".tflite", ".onnx")
         raise InputError(
             f"Expected a preset ({', '.join(sorted(PRESETS))}), as a string, or the folder of a "
             f"run, with config.yaml and weights in it. Received: {path}"
+            f"{_EXPORTED if exported or newest_saved_model(path) else ''}"
         )
     config = load_config(folder / "config.yaml")
     return config, path if path != folder else _find_weights(folder)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from tfdense.errors import InputError
 
+_OTHER_BACKENDS = ("jax", "numpy", "openvino", "torch")
+
 
 def import_tensorflow() -> None:
     """Imports TensorFlow, and keeps back what its native code prints meanwhile.
@@ -23,8 +25,8 @@ def check_keras() -> None:
     """Imports Keras.
 
     Raises:
-        InputError: if it runs on another backend than TensorFlow, or cannot be imported as it is
-            set up, which its own messages do not say.
+        InputError: if a package is not installed, it runs on another backend than TensorFlow, or
+            cannot be imported as it is set up, which its own messages do not say.
     """
     try:
         import keras
@@ -32,6 +34,7 @@ def check_keras() -> None:
         problem = ""
         backend = keras.config.backend()
     except (ImportError, AttributeError, AssertionError, ValueError) as error:
+        _refuse_missing(error)
         problem = f" ({error or type(error).__name__})"
         backend = None
     if backend != "tensorflow":
@@ -44,6 +47,18 @@ def check_keras() -> None:
             f"{setting}{problem}. Set the environment variable KERAS_BACKEND=tensorflow"
             f"{'' if variable else f', or mend {file}'}."
         )
+
+
+def _refuse_missing(error: Exception) -> None:
+    if not isinstance(error, ModuleNotFoundError):
+        return
+    package = (error.name or "").partition(".")[0]
+    # Another backend is not missing, but set up.
+    if package not in _OTHER_BACKENDS:
+        raise InputError(
+            f"This needs the package {package}, which is not installed: pip install {package}. "
+            "With a .tflite file, tfdense.lite.LiteMatcher matches without TensorFlow and Keras."
+        ) from None
 
 
 @contextlib.contextmanager

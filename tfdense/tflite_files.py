@@ -17,6 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from tfdense.checks import check_path
 from tfdense.descriptions import check_description, parse_description
 from tfdense.errors import InputError, printable
 
@@ -91,10 +92,10 @@ def open_file(path: str | Path, **options) -> TFLiteFile:
         options: of LiteRT's interpreter.
 
     Raises:
-        InputError: if there is no such file, it is broken, was not written by tfdense or by a
-            later version, or a bit of it has changed since.
+        InputError: if it is no path, there is no such file, it is broken, was not written by
+            tfdense or by a later version, or a bit of it has changed since.
     """
-    path = Path(path)
+    path = check_path("a .tflite file", path)
     shown = printable(str(path))
     if path.is_dir():
         raise InputError(f"Expected a .tflite file. Received: {shown}, a folder")

@@ -50,6 +50,53 @@ def test_a_size_that_is_none(size, capsys):
     assert f"two numbers such as 256x64. Received: {size}\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["tflite", "onnx"])
+@pytest.mark.parametrize("size", ["100000x100000", "32x2064", f"32x{'9' * 18}"])
+def test_a_size_too_large_is_refused_at_once(form, size, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["export", form, f"--size={size}", "any", "-o", "absent"])
+    assert exit_.value.code == 2
+    message = f"--size: Expected a height and width of at most 2048. Received: {size}\n"
+    assert message in capsys.readouterr().err
+
+
+@with_three_components
+@pytest.mark.parametrize("size", ["0x0", "-64x64", "17x33"])
+def test_a_size_that_the_network_does_not_take(other_network, size, tmp_path, capsys):
+    command = ["export", "tflite", "any", "-o", str(tmp_path / "a.tflite"), f"--size={size}"]
+    assert cli.main(command) == 2
+    expected = "of at most 2048, divisible by 8 and at least 24"
+    line = f"tfdense: error: Expected a height and width {expected}. Received: {size}\n"
+    assert capsys.readouterr().err == line
+
+
+@with_three_components
+@pytest.mark.parametrize("form", ["tflite", "onnx"])
+@pytest.mark.parametrize("name", ["noending", "a.x", "a.TFLITE", "other"])
+def test_a_name_by_which_the_file_would_not_be_known(other_network, form, name, tmp_path, capsys):
+    other = {"tflite": "a.onnx", "onnx": "a.tflite"}
+    path = tmp_path / other.get(form if name == "other" else "", name)
+    assert cli.main(["export", form, "any", "-o", str(path), "--size", "32x40"]) == 2
+    line = f"Expected the name of a file that ends in .{form}. Received: {path}\n"
+    assert capsys.readouterr().err == f"tfdense: error: {line}"
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("form", ["tflite", "onnx", "saved-model"])
+@pytest.mark.parametrize("name", ["a.tflite", "a.onnx", "served"])
+def test_what_is_exported_is_not_exported_again(form, name, tmp_path, capsys):
+    (tmp_path / "served" / "1").mkdir(parents=True)
+    for file in ("a.tflite", "a.onnx", "served/1/saved_model.pb"):
+        (tmp_path / file).touch()
+    output = tmp_path / f"b.{form}"
+    assert cli.main(["export", form, str(tmp_path / name), "-o", str(output)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfdense: error: Expected a preset (") and "folder of a run" in line
+    received = f"{tmp_path / name}, which is exported already and can be neither exported nor"
+    assert f"Received: {received} trained" in line
+    assert not output.exists()
+
+
 @with_three_components
 def test_saved_model(other_network, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
@@ -86,7 +133,7 @@ def test_a_full_disk(other_network, tmp_path, capsys, monkeypatch, full_disk, co
             save(*arguments, **options)
 
     monkeypatch.setattr(tf.saved_model, "save", save_on_a_full_disk)
-    output = tmp_path / "out"
+    output = tmp_path / "out.tflite"
     form, *options = command
     assert cli.main(["export", form, "any", *options, "-o", str(output)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]

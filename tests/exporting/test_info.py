@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfdense import cli
 from tfdense.exporting.cost import arena_size, count_flops, count_parameters
-from tfdense.exporting.flatbuffer import add_metadata, halve_kernels
+from tfdense.exporting.flatbuffer import add_metadata, halve_kernels, merge
 from tfdense.exporting.info import read_info
 from tfdense.exporting.tflite import convert, export_tflite
 from tfdense.tflite_files import read_operations
@@ -107,6 +107,26 @@ def test_info_of_an_export(run_folder, tmp_path, capsys):
         f"parameters   {info.parameters / 1e6:.2f} million",
         f"FLOPs        {info.flops / 1e9:.2f} billion",
         f"arena        {info.arena / 1e6:.1f} MB",
+    ):
+        assert text in printed, text
+
+
+def test_of_several_sizes_each_figure_is_that_of_the_first(tmp_path):
+    shapes = ((8, 6, 4), (16, 12, 4))
+    contents = [converted(lambda x: tf.nn.conv2d(x, KERNEL, 1, "SAME"), (1, *x)) for x in shapes]
+    content = merge(contents, ["match_8x6", "match_16x12"])
+    path = tmp_path / "model.tflite"
+    metadata = {"preset": "mine", "size": [8, 6], "sizes": [[8, 6], [16, 12]]}
+    path.write_bytes(add_metadata(content, metadata))
+    info, (alone, _) = read_info(path), map(read_operations, contents)
+    assert info.flops == count_flops(alone) and sum(info.operations.values()) == len(alone)
+    printed = str(info)
+    for text in (
+        "size         8x6, 16x12 px, height x width",
+        "billion a pair at 8x6 in",
+        "without a delegate, at 8x6",
+        f"operations   {len(alone)} at 8x6: ",
+        f"GPU          {len(alone)} operations at 8x6 suit a delegate, 0 do not",
     ):
         assert text in printed, text
 

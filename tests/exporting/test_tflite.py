@@ -254,10 +254,12 @@ def test_refuses_operations_that_are_not_built_in():
     ("arguments", "message"),
     [
         ({"size": (60, 64)}, "divisible by 8"),
-        ({"size": (16, 64)}, r"at least 24. Received: \(16, 64\)"),
-        ({"size": [(48, 64), (16, 64)]}, r"at least 24. Received: \(16, 64\)"),
-        ({"size": [(48, 64), (48, 64)]}, r"each size once. Received: \(48, 64\), \(48, 64\)"),
+        ({"size": (16, 64)}, "at least 24. Received: 16x64"),
+        ({"size": [(48, 64), (16, 64)]}, "at least 24. Received: 16x64"),
+        ({"size": [(48, 64), (48, 64)]}, "each size once. Received: 48x64, 48x64"),
+        ({"size": (48, 2056)}, "at most 2048. Received: 48x2056"),
         ({"precision": "int4"}, "int4"),
+        ({"path": "model.tf"}, r"ends in \.tflite. Received: model\.tf"),
         ({"path": "."}, "is a folder"),
     ],
 )

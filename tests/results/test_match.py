@@ -33,6 +33,19 @@ def random_match():
     return _match(random.uniform(0, 0.57, (37, 53)), flow, source_size=(30, 61))
 
 
+def test_it_is_a_dictionary_of_its_arrays(random_match):
+    assert random_match["flow"] is random_match.flow
+    np.testing.assert_array_equal(random_match["variance"], random_match.variance)
+    assert "flow" in random_match and "warp" not in random_match and 0 not in random_match
+    names = list(random_match)
+    assert {*names} >= {"flow", "confidence", "log_variance", "logits", "source", "variance"}
+    for name in names:
+        random_match[name]
+    for name in ("nope", "warp", "_accepted", "", 0, None, ["flow"], np.zeros(3)):
+        with pytest.raises(KeyError, match=r"Expected any of flow, confidence, .* Received: "):
+            random_match[name]
+
+
 def test_all_matches_are_those_above_the_threshold_inside_the_source(random_match):
     matches = random_match.matches(threshold=0.3)
     expected = []
@@ -110,6 +123,9 @@ def test_number_of_matches_must_be_positive():
         (lambda m, _: m.matches(n="5"), "number of matches to be positive. Received: '5'"),
         (lambda m, _: m.matches(threshold=None), "Expected a threshold in 0..1. Received: None"),
         (lambda m, _: m.matches(threshold="0.5"), "a threshold in 0..1. Received: '0.5'"),
+        (lambda m, _: m.matches(threshold=True), "a threshold in 0..1. Received: True"),
+        (lambda m, _: m.matches(cycle=True), "cycle to be a distance .* Received: True"),
+        (lambda m, _: m.homography(distance=True), "a positive distance. Received: True"),
         (lambda m, _: m.matches(threshold=[0.5]), r"a threshold in 0..1. Received: \[0.5\]"),
         (lambda m, _: m.matches(threshold=1.5), "a threshold in 0..1. Received: 1.5"),
         (lambda m, _: m.pose(np.eye(3), np.eye(3), -0.1), "a threshold in 0..1. Received: -0.1"),

@@ -1,5 +1,8 @@
 """The frames of a film: what each is matched with, from where it starts, and where points go."""
 
+import copy
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -96,6 +99,77 @@ def test_points_are_followed_out_of_the_frame(shifts, film):
         np.testing.assert_array_equal(tracked.visible, [True, i < 3])
     with pytest.raises(InputError, match="key points"):
         Matcher(shifts()).track(film(2), [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "frames", ["film.mp4", b"film", Path("film.mp4"), None, 3, cv2.VideoCapture()]
+)
+def test_what_is_no_film_is_refused_at_once(shifts, frames):
+    matcher = Matcher(shifts())
+    for follow in (matcher.stream, lambda frames: matcher.track(frames, [(5, 5)])):
+        with pytest.raises(InputError) as refusal:
+            follow(frames)
+        (line,) = str(refusal.value).splitlines()
+        assert line.startswith("Expected frames: images one after the other, ")
+        assert "Received: " in line and line.endswith("the command tfdense video.")
+
+
+def _refilled(frames):
+    buffer = np.empty_like(frames[0])
+    for frame in frames:
+        buffer[:] = frame
+        yield buffer
+
+
+def _spoilt(results):
+    """Yields copies of results, and overwrites the arrays that it was given itself."""
+    for result in results:
+        yield copy.deepcopy(result)
+        match = getattr(result, "match", None)
+        arrays = result if match is None else (*result, *vars(match).values())
+        for array in arrays:
+            if isinstance(array, np.ndarray):
+                array[...] = 0
+
+
+@pytest.mark.parametrize("reference", ["previous", "first", "picture"])
+def test_neither_the_frames_nor_what_is_given_need_to_last(shifts, film, reference):
+    frames = film(4) + film(2, seed=5)
+    given = frames[0] if reference == "picture" else reference
+    matcher = Matcher(shifts())
+    expected = list(matcher.stream(frames, given))
+    results = (
+        list(matcher.stream(_refilled(frames), given)),
+        list(_spoilt(matcher.stream(_refilled(frames), given))),
+    )
+    for found in results:
+        assert [x.share for x in found] == [x.share for x in expected]
+        for one, other in zip(found, expected, strict=True):
+            for name in ("source", "target", "flow", "confidence"):
+                np.testing.assert_array_equal(one.match[name], other.match[name])
+            np.testing.assert_array_equal(one.homography, other.homography)
+
+
+def test_a_picture_is_copied_when_it_is_given(shifts, film):
+    frames, picture = film(3), film(1)[0].copy()
+    found = Matcher(shifts()).stream(frames, picture)
+    next(found)
+    picture[:] = 0
+    np.testing.assert_allclose(_flow(next(found)), (6, -2), atol=0.5)
+
+
+def test_neither_the_frames_nor_the_tracks_need_to_last(shifts, film):
+    frames, points = film(5), [[20.0, 60.0], [110.0, 50.0]]
+    matcher = Matcher(shifts())
+    expected = list(matcher.track(frames, points))
+    for found in (
+        list(matcher.track(_refilled(frames), points)),
+        list(_spoilt(matcher.track(_refilled(frames), points))),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert one.index == other.index
+            for array, right in zip(one[1:], other[1:], strict=True):
+                np.testing.assert_array_equal(array, right)
 
 
 def _match(flow, trusted):

@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
+from tfdense.checks import LARGEST_EXPORTED_SIDE, check_exported_side
 from tfdense.config import load_config
-from tfdense.errors import InputError
+from tfdense.errors import InputError, printable
 from tfdense.options import one, several
 from tfdense.startup import import_tensorflow
 
@@ -32,14 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
     tflite.add_argument(
         "--size",
-        **several(two_numbers),
+        **several(_exported_size),
         metavar="HEIGHTxWIDTH,...",
         help="of the images, to which the file is bound (256x256); of several, the file has a "
-        "signature for each",
+        f"signature for each; sides of at most {LARGEST_EXPORTED_SIDE}, multiples of the network's "
+        "stride",
     )
     onnx.add_argument(
         "--size",
-        type=one(two_numbers),
+        type=one(_exported_size),
         default=(480, 640),
         metavar="HEIGHTxWIDTH",
         help="of the images, to which the file is bound (480x640)",
@@ -149,6 +152,20 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     print(f"{folder}: {size / 1e6:.1f} MB; programs {', '.join(manifest['programs'])}")
     print(f"Where JAX is installed: python {folder}/train.py --minutes 10")
     return 0
+
+
+def _exported_size(text: str) -> tuple[int, int]:
+    """Reads a height and width, which a network may still refuse, and then says what it takes.
+
+    Raises:
+        InputError: if it is none, or larger than any exported file could be run with.
+    """
+    numbers = re.fullmatch(r"(-?\d{1,18})x(-?\d{1,18})", text)
+    if numbers is None:
+        raise InputError(f"Expected two numbers such as 256x64. Received: {printable(text)}")
+    size = int(numbers[1]), int(numbers[2])
+    check_exported_side(size)
+    return size
 
 
 def two_numbers(text: str) -> tuple[int, int]:

@@ -49,6 +49,7 @@ class FileInfo:
         left = sum(each.count for each in self.left)
         sizes = list(signature_names(self.metadata))
         of_first = "{}x{}".format(*sizes[0]) if len(sizes) > 1 else "that size"
+        at = f" at {of_first}" if len(sizes) > 1 else ""
         rows = [
             ("network", f"{stated['preset']}, exported by tfdense {stated['version']}"),
             ("weights", f"SHA-256 {stated['weights_sha256']}"),
@@ -58,10 +59,13 @@ class FileInfo:
             ("R", f"{stated['radius']} px of the confidence, at {of_first}"),
             *self.metadata.get("conventions", {}).items(),
             ("parameters", f"{self.parameters / 1e6:.2f} million in kernels and biases"),
-            ("FLOPs", f"{self.flops / 1e9:.2f} billion a pair in convolutions and matrix products"),
+            (
+                "FLOPs",
+                f"{self.flops / 1e9:.2f} billion a pair{at} in convolutions and matrix products",
+            ),
             ("arena", f"{self.arena / 1e6:.1f} MB without a delegate, at {of_first}"),
-            ("operations", f"{total}: {counts}"),
-            ("GPU", f"{total - left} operations suit a delegate, {left} do not"),
+            ("operations", f"{total}{at}: {counts}"),
+            ("GPU", f"{total - left} operations{at} suit a delegate, {left} do not"),
             *(("", f"{each.count} {each.name}: {each.reason}") for each in self.left),
         ]
         lines = [f"{printable(str(self.path))}: {self.size / 1e6:.2f} MB"]

@@ -12,7 +12,7 @@ from tfdense.errors import InputError
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
-from tfdense.files import check_outputs, replacing
+from tfdense.files import check_outputs, check_suffix, replacing
 from tfdense.models import load
 from tfdense.models.presets import licence_of
 from tfdense.networks import run_files
@@ -35,7 +35,7 @@ def export_onnx(
 
     Args:
         name: what `tfdense.models.load` takes.
-        path: of the file.
+        path: of the file, which ends in .onnx.
         size: (height, width), which the file is bound to.
 
     Returns:
@@ -44,14 +44,15 @@ def export_onnx(
 
     Raises:
         InputError: if there is no such network, it does not take this size or uses an operation
-            that ONNX does not have, the file would replace one of the network's, or a package of
-            the extra `onnx` is missing.
+            that ONNX does not have, the file would replace one of the network's, its name does not
+            end in .onnx, or a package of the extra `onnx` is missing.
         OutputError: if the file cannot be written.
         VerificationError: if the difference exceeds its bound; then no file is left.
     """
     onnx, _, _ = map(_package, ("onnx", "onnxruntime", "tf2onnx"))
     path = Path(path)
     check_outputs([path], run_files(name))
+    check_suffix(path, ".onnx")
     model, config = load(name)
     check_size(model, size)
     program = convert(functools.partial(match_fixed, model), [None, *size, 3])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfdense.checks import LARGEST_EXPORTED_SIDE, check_exported_side
 from tfdense.errors import InputError
 from tfdense.exporting.metadata import RADIUS
 from tfdense.geometry import pixel_grid, resize_bilinear, spatial_size
@@ -31,12 +32,14 @@ def check_size(model: keras.Model, size: tuple[int, int]) -> None:
     """Refuses a (height, width) that a network does not take as it is.
 
     Raises:
-        InputError: if a side is none of its multiples, or too small.
+        InputError: if a side is none of its multiples, too small or too large.
     """
+    check_exported_side(size)
     if any(side % model.stride or side < model.minimum_size for side in size):
         raise InputError(
-            f"Expected a height and width divisible by {model.stride} and at least "
-            f"{model.minimum_size}. Received: {tuple(size)}"
+            f"Expected a height and width of at most {LARGEST_EXPORTED_SIDE}, divisible by "
+            f"{model.stride} and at least {model.minimum_size}. "
+            f"Received: {'x'.join(map(str, size))}"
         )
 
 

@@ -22,7 +22,7 @@ from tfdense.exporting.flatbuffer import (
 from tfdense.exporting.metadata import describe
 from tfdense.exporting.signatures import check_size, match_fixed
 from tfdense.exporting.verification import ExportReport, Run, keras_run, verify
-from tfdense.files import check_outputs, replacing, reporting
+from tfdense.files import check_outputs, check_suffix, replacing, reporting
 from tfdense.lite import LiteMatcher
 from tfdense.models import load
 from tfdense.models.presets import licence_of
@@ -52,7 +52,7 @@ def export_tflite(
 
     Args:
         name: what `tfdense.models.load` takes.
-        path: of the file.
+        path: of the file, which ends in .tflite.
         size: (height, width), which the file is bound to; or several, of each of which it then has
             a signature such as `match_384x512`, with the weights in common; `match` is the first.
         precision: of the kernels; "float32", "float16" for a file of half the size, see
@@ -64,7 +64,8 @@ def export_tflite(
 
     Raises:
         InputError: if there is no such network, it does not take this size or uses an operation
-            that is not built into LiteRT, or the file would replace one of the network's.
+            that is not built into LiteRT, the file would replace one of the network's, or its name
+            does not end in .tflite.
         OutputError: if the file cannot be written.
         VerificationError: if the difference exceeds its bound; then no file is left.
     """
@@ -72,6 +73,7 @@ def export_tflite(
         raise InputError(f"Expected a precision of {PRECISIONS}. Received: {precision!r}")
     path = Path(path)
     check_outputs([path], run_files(name))
+    check_suffix(path, ".tflite")
     model, config = load(name)
     sizes = _check_sizes(model, size)
     description = {
@@ -158,5 +160,6 @@ def _check_sizes(model: keras.Model, size) -> list[tuple[int, int]]:
     for each in sizes:
         check_size(model, each)
     if len({*sizes}) < len(sizes):
-        raise InputError(f"Expected each size once. Received: {', '.join(map(str, sizes))}")
+        received = ", ".join(f"{height}x{width}" for height, width in sizes)
+        raise InputError(f"Expected each size once. Received: {received}")
     return sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -74,8 +74,19 @@ class Match:
     target_mask: np.ndarray | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Returns an attribute as what a dictionary would hold: ``match["flow"]``."""
+        """Returns an attribute as what a dictionary would hold: ``match["flow"]``.
+
+        Raises:
+            KeyError: if it is none of those that iterating gives.
+        """
+        if not isinstance(name, str) or name not in list(self):
+            raise KeyError(f"Expected any of {', '.join(self)}. Received: {shown(name)}")
         return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names that ``match[name]`` takes."""
+        yield from (field.name for field in dataclasses.fields(self))
+        yield "variance"
 
     @property
     def variance(self) -> np.ndarray:

@@ -5,6 +5,7 @@ flow says where each pixel of the target went, and its warp is the frame as the 
 it.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -110,9 +111,9 @@ def stream(
     start = start or Start()
     target, former, homography = start.target, start.former, start.homography
     if fixed:
-        target = photo_to_match("reference", reference)
+        target = _copied(photo_to_match("reference", reference))
     for index, frame in enumerate(frames, start.index):
-        photo = photo_to_match("frame", frame)
+        photo = _copied(photo_to_match("frame", frame))
         if target is None:
             target = former = photo
             continue
@@ -128,7 +129,7 @@ def stream(
                 # What was the reference will not come back; the new shot has one of its own.
                 streamed, target, homography = streamed._replace(cut=True), photo, None
         former = photo
-        yield streamed
+        yield _handed_out(streamed)
 
 
 def track(
@@ -137,7 +138,7 @@ def track(
     """Follows points through frames; see `tfdense.matcher.Matcher.track`."""
     first = former = tracked = None
     for frame in frames:
-        photo = photo_to_match("frame", frame)
+        photo = _copied(photo_to_match("frame", frame))
         if first is None:
             first, tracked = photo, tracking.start_tracks(points, photo.pixels)
             start = tracked
@@ -154,7 +155,25 @@ def track(
                 radius_of_tracks(network, photo),
             )
         former = photo
-        yield tracked
+        # Whoever gets it may change it: the next frame starts from what is kept.
+        yield tracking.TrackedPoints(tracked.index, *map(np.copy, tracked[1:]))
+
+
+def _copied(photo: Photo) -> Photo:
+    """Returns a frame to keep: whoever gave it may fill the same array with the next one."""
+    return Photo(*(None if part is None else part.copy() for part in photo))
+
+
+def _handed_out(streamed: StreamedMatch) -> StreamedMatch:
+    """Returns a match whose arrays are not those that the next frame is matched with."""
+    kept = ("source", "target", "source_mask", "target_mask")
+    copies = {
+        name: np.copy(streamed.match[name]) for name in kept if streamed.match[name] is not None
+    }
+    homography = None if streamed.homography is None else streamed.homography.copy()
+    return streamed._replace(
+        match=dataclasses.replace(streamed.match, **copies), homography=homography
+    )
 
 
 def radius_of_tracks(network: Network, frame: Photo) -> float:
