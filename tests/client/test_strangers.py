@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -70,7 +71,6 @@ def test_what_answers_is_no_server_of_models(stranger, protocol, status, answer)
     for name in (None, "known"):
         with Client(stranger.url, name, protocol=protocol, retries=0) as client:
             for call in _calls(client):
-                # JSON by the form of REST is an answer, to whom asks for nothing certain.
                 with pytest.raises(ServerError, match=stranger.url) as caught:
                     call()
                 assert "\n" not in str(caught.value)
@@ -102,7 +102,7 @@ def test_outputs_that_there_are_not(serving, protocol):
 
 
 def test_other_messages_by_grpc():
-    server = grpc.server(None)
+    server = grpc.server(ThreadPoolExecutor(1))
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff\xff")
     name = "tensorflow.serving.PredictionService"
     handlers = grpc.method_handlers_generic_handler(name, {"Predict": handler})

@@ -102,7 +102,8 @@ class _Client:
         """Matches two images at the target's own size.
 
         Args:
-            source, target: paths, bytes of files, or arrays [height, width, 3] in 0..255.
+            source, target: paths, bytes of files, or arrays [height, width, 3] in 0..255; what
+                overshoots these a little, as resizing leaves it, is clipped.
             source_mask, target_mask: which pixels count, likewise.
 
         Returns:

@@ -146,7 +146,7 @@ def check_ports(address: Address) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((address.host, port))
-            except (OSError, UnicodeError) as error:  # the latter of what is no name
+            except (OSError, TypeError) as error:  # the latter of what can be no name
                 where = f"{address.host}:{port}"
                 if getattr(error, "errno", None) == errno.EADDRINUSE:
                     raise InputError(
