@@ -179,7 +179,12 @@ def _tensor(**changes):
         (_tensor(data=["a"]), "as numbers"),
         (_tensor(data=[300] * 768), "0..255"),
         (_tensor(parameters={"binary_data_size": 5}), "5 bytes, but 0 follow"),
-        (_tensor(parameters={"binary_data_size": -1}), "but 0 follow"),
+        (_tensor(parameters={"binary_data_size": -1}), "number from 0. Received: -1"),
+        (_tensor(parameters={"binary_data_size": "no"}), "number from 0. Received: 'no'"),
+        (_tensor(parameters={"binary_data_size": 0}), "Received: both"),
+        (_tensor(data="abc"), "Received: 'abc'"),
+        (_tensor(data=[1.5] * 768), "source as whole numbers. Received: fractions"),
+        ({"inputs": 2 * _tensor()["inputs"]}, "Received: source twice"),
         (_tensor(), "target is missing"),
         (_tensor(name="unknown"), "Expected the inputs"),
     ],
@@ -247,9 +252,8 @@ def test_limits_of_size(serving_once):
         "at most 5 points" in ask("match_points", source=good, target=good, target_points=points)[1]
     )
     other = strings(png(image(1, 20, 20)))
-    assert (
-        "the image's size" in ask("match_encoded", source=good, target=good, source_mask=other)[1]
-    )
+    reason = ask("match_encoded", source=good, target=good, source_mask=other)[1]
+    assert "the image's size. Received: 20x20 px" in reason
 
 
 def test_bodies_too_large_or_packed(serving_once):
@@ -280,9 +284,52 @@ def test_a_request_that_dribbles_is_ended(serving_once):
 
 
 def test_paths_and_methods(serving_once):
-    for path, status in (("/no", 404), (_INFER, 405), ("/v1/models/known/versions/x", 400)):
+    for path, status in (
+        ("/no", 404),
+        (_INFER, 405),
+        ("/v1/models/known/versions/x", 400),
+        ("/v1/models/known/versions/01", 404),
+        ("/v2/models/known/versions/01", 404),
+    ):
         response = httpx.get(serving_once.url + path)
         assert response.status_code == status and response.json()["error"]
+    for method, verb in (("GET", "predict"), ("GET", "classify"), ("POST", "regress")):
+        for version in ("", "/versions/1"):
+            url = f"{serving_once.url}/v1/models/known{version}:{verb}"
+            response = httpx.request(method, url)
+            assert response.status_code == 405
+            assert f"Expected POST of :predict. Received: {method} of :{verb}" in response.text
+
+
+@pytest.mark.parametrize("name", ["", None])
+def test_no_signature_is_the_default_one(serving_once, name):
+    images = {"source": [image().tolist()], "target": [image().tolist()]}
+    body = {"signature_name": name, "inputs": images}
+    assert httpx.post(serving_once.url + _PREDICT, json=body).status_code == 200
+    pieces, _ = open_inference.write_request(
+        "", {name: np.array(values, np.uint8) for name, values in images.items()}, (), False
+    )
+    assert httpx.post(serving_once.url + _INFER, content=pieces[0]).status_code == 200
+
+
+def test_points_that_are_not_finite_are_refused_before_the_network_runs(serving_once):
+    batches = serving_once.models[1].batches
+    before = len(batches)
+    strings = np.empty(1, object)
+    strings[0] = png(image())
+    for value in (np.nan, np.inf, -np.inf):
+        points = np.float32([[[1, value]]])
+        content, headers = binary_request(
+            "match_points", (), source=strings, target=strings, target_points=points
+        )
+        status, reason = _refused(serving_once, _INFER, content=content, headers=headers)
+        assert status == 400 and "target_points as finite numbers" in reason
+    file = [b64(png(image()))]
+    inputs = {"source": file, "target": file, "target_points": [[[1e40, 1]]]}
+    body = {"signature_name": "match_points", "inputs": inputs}
+    status, reason = _refused(serving_once, _PREDICT, json=body)
+    assert status == 400 and "target_points as finite numbers" in reason
+    assert len(batches) == before
 
 
 def test_token(serving):

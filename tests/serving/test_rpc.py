@@ -90,6 +90,15 @@ def test_wrong_requests_are_refused(channel, request_, code, message):
     assert caught.value.code().name == code
 
 
+def test_points_that_are_not_finite_are_refused(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    files = {"source": [png(image())], "target": [png(image())]}
+    request = predict_request("match_points", **files, target_points=np.float32([[[1, np.nan]]]))
+    with pytest.raises(grpc.RpcError, match="target_points as finite numbers") as caught:
+        stub.Predict(request, timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize(
     "method",
     [

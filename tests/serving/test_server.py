@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,13 +65,76 @@ def test_tls(serving, certificate):
         (["absent", "--certificate", "x.pem"], "both a certificate and its key"),
         (["absent", "--certificate", "x.pem", "--key", "y.pem"], "are no pair for TLS"),
         (["absent", "--token-file", "absent.txt"], "Cannot read the token of absent.txt"),
+        (["absent", "--timeout", "inf"], "Expected --timeout finite. Received: inf"),
+        (["absent", "--threads", "0"], "Expected --threads above 0. Received: 0"),
+        (["absent", "--patience", "-1"], "Expected --patience from 0 ms. Received: -1"),
+        (["absent", "--port", "70000"], "Expected --port in 0..65535. Received: 70000"),
+        (["absent", "--port", "-5"], "Expected --port in 0..65535. Received: -5"),
+        (["absent", "--grpc-port", "70000"], "Expected --grpc-port in 0..65535, or -1 for none."),
+        (["absent", "--grpc-port", "-2"], "or -1 for none. Received: -2"),
+        (
+            ["absent", "--port", "8500", "--grpc-port", "8500"],
+            "different numbers for --port and --grpc-port",
+        ),
+        (["absent", "--host", "ä..b"], "Cannot listen on ä..b:0: no name of a machine"),
+        (["empty"], "of exported versions, a preset, or the folder of a run. Received: empty"),
+        (["empty"], "which holds nothing"),
+        (["versions"], "which holds 1, 2 without saved_model.pb"),
+        (["two"], "which holds the models a, b: give one of them"),
+        (["photos"], "which holds x.jpg"),
+        (["two/a/1/saved_model.pb"], "Received a file in one: two/a/1/saved_model.pb"),
     ],
 )
 def test_mistakes_of_the_command_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["serve", *arguments]) == 2
+    for folder in ("empty", "versions/1", "versions/2", "two/a/1", "two/b/1", "photos"):
+        Path(folder).mkdir(parents=True)
+    for file in ("two/a/1/saved_model.pb", "two/b/1/saved_model.pb", "photos/x.jpg"):
+        Path(file).touch()
+    free = ["--port", "0", "--grpc-port", "-1"]
+    assert cli.main(["serve", *free, *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_host_that_there_is_not(monkeypatch):
+    def nobody(*arguments):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(servers.socket.socket, "bind", nobody)
+    with pytest.raises(InputError, match=r"on nope\.invalid:0: Name or service not known$"):
+        servers.check_ports(Address("nope.invalid", 0, None))
+
+
+def test_ports_that_others_listen_on():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for ports in ((port, None), (0, port)):
+            with pytest.raises(InputError, match=f"{port}; is another program there"):
+                servers.check_ports(Address("127.0.0.1", *ports))
+
+
+@pytest.mark.parametrize("token", ["secr\u00e4t", "secret\nmore", "a\tb", "  "])
+@pytest.mark.parametrize("place", ["file", "variable"])
+def test_tokens_that_nobody_can_send(token, place, capsys, tmp_path, monkeypatch):
+    command = ["serve", "absent", "--port", "0", "--grpc-port", "-1"]
+    if place == "file":
+        path = tmp_path / "token.txt"
+        path.write_text(token, "utf-8")
+        command += ["--token-file", str(path)]
+    else:
+        monkeypatch.setenv("TFDENSE_TOKEN", token)
+    assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Expected a token in" in line and "secr" not in line
+
+
+def test_a_key_with_a_passphrase(certificate, tmp_path):
+    path = tmp_path / "locked.pem"
+    command = f"openssl rsa -aes256 -passout pass:word -in {certificate[1]} -out {path}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    with pytest.raises(InputError, match=r"without a passphrase. Received: .*locked\.pem"):
+        servers.check_tls(certificate[0], path)
 
 
 def test_a_connection_that_says_nothing_is_closed(serving, monkeypatch):

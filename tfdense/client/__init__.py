@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tfdense.checks import check_names, key_points
 from tfdense.client.calls import Call, Caller, NoAnswer, Send, ServerError, tensors
-from tfdense.client.transports import connect
-from tfdense.errors import InputError
+from tfdense.client.transports import Address, connect
+from tfdense.errors import InputError, shown
+from tfdense.serving.tokens import check_token
 
 __all__ = ["AsyncClient", "Client", "ServerError"]
 
@@ -51,24 +53,29 @@ class _Client:
             protocol: "open-inference" (as bytes; the default of HTTP), "rest" (TensorFlow
                 Serving's JSON) or "grpc" (that of grpc://).
             version: of the model; None takes the newest.
-            timeout: of a call, repetitions included, in s.
+            timeout: of a call, repetitions included, in s; at most 1,000,000.
             retries: how often a call is repeated that is refused for a while (429, 503), or whose
                 connection fails.
-            token: that requests bear.
-            verify: a file (PEM) of certificates to trust, or False to trust any.
+            token: that requests bear: visible ASCII characters.
+            verify: a file (PEM) of certificates to trust, or False to trust any, which gRPC never
+                does.
 
         Raises:
-            InputError: if that is no such server, or a package is missing.
+            InputError: if that is no such server or a setting none, or a package is missing.
         """
-        is_rpc = url.startswith("grpc")
+        server = Address.of(url)
+        is_rpc = server.scheme.startswith("grpc")
         if protocol is None:
             protocol = "grpc" if is_rpc else "open-inference"
         if (protocol == "grpc") != is_rpc:
             raise InputError(
-                f"Expected grpc:// for gRPC, else http://. Received: {url}, {protocol}"
+                "Expected grpc:// for gRPC, else http://. "
+                f"Received: {server.shown}, {shown(protocol)}"
             )
-        self._caller = Caller(url, name, protocol, version, timeout, retries)
-        self._transport = connect(url, token, verify, self._is_async)
+        if token is not None:
+            check_token(token)
+        self._caller = Caller(server.shown, name, protocol, version, timeout, retries)
+        self._transport = connect(server, token, verify, self._is_async)
 
     def predict(
         self, signature: str, inputs: Mapping[str, Any], outputs: tuple[str, ...] = ()
@@ -79,21 +86,24 @@ class _Client:
             signature: its name: "match", "match_encoded" or "match_points"; with "_masked" behind
                 it takes masks.
             inputs: by name, arrays or lists of bytes.
-            outputs: the names of those wanted; none means all.
+            outputs: the names of those wanted, a sequence; none means all.
 
         Returns:
             The outputs by name.
 
         Raises:
-            ServerError: if the server refuses, or does not answer.
+            ServerError: if the server refuses, does not answer, or not by the protocol.
+            InputError: if the arguments are of another kind.
         """
+        outputs = tuple(check_names("outputs as a sequence of names", outputs))
         return self._perform(self._caller.predict(signature, tensors(inputs), outputs))
 
     def match(self, source, target, source_mask=None, target_mask=None) -> dict[str, np.ndarray]:
         """Matches two images at the target's own size.
 
         Args:
-            source, target: paths, bytes of files, or arrays [height, width, 3] in 0..255.
+            source, target: paths, bytes of files, or arrays [height, width, 3] in 0..255; what
+                overshoots these a little, as resizing leaves it, is clipped.
             source_mask, target_mask: which pixels count, likewise.
 
         Returns:
@@ -114,17 +124,19 @@ class _Client:
 
         Args:
             source, target, source_mask, target_mask: as of `match`.
-            points: (x, y) in px of the target, [count, 2].
+            points: (x, y) in px of the target, [count, 2]; of none the server is not asked.
 
         Returns:
-            Their places (x, y) in px of the source [count, 2], and the confidence [count].
+            Their places (x, y) in px of the source [count, 2], and the confidence [count], which
+            is 0 outside of the target.
 
         Raises:
             ServerError: if the server refuses, or does not answer.
-            InputError: if an image cannot be read.
+            InputError: if an image cannot be read, or the points are none.
         """
+        points = key_points("target", points)
         inputs = _encoded(source, target, source_mask, target_mask)
-        inputs["target_points"] = np.asarray(points, np.float32)[None]
+        inputs["target_points"] = np.float32(points)[None]
         return self._perform(self._match_points(inputs))
 
     def description(self) -> dict:
@@ -141,14 +153,18 @@ class _Client:
 
     def _match(self, inputs: dict) -> Call:
         outputs = yield from self._call("match_encoded", inputs)
-        # Former exports match images of one size only and do not say it.
-        sizes = outputs.get("target_size", [outputs["confidence"].shape[1:]])
-        height, width = sizes[0]
-        return {name: outputs[name][0, :height, :width] for name in _DENSE}
+        with self._caller.understanding():
+            # Former exports match images of one size only and do not say it.
+            sizes = outputs.get("target_size", [outputs["confidence"].shape[1:]])
+            height, width = sizes[0]
+            return {name: outputs[name][0, :height, :width] for name in _DENSE}
 
     def _match_points(self, inputs: dict) -> Call:
+        if not inputs["target_points"].size:
+            return np.empty((0, 2), np.float32), np.empty(0, np.float32)
         outputs = yield from self._call("match_points", inputs)
-        return outputs["source_points"][0], outputs["confidence"][0]
+        with self._caller.understanding():
+            return outputs["source_points"][0], outputs["confidence"][0]
 
     def _call(self, signature: str, inputs: dict) -> Call:
         """Calls a signature, or its twin if there is a mask, which wants both."""

@@ -1,15 +1,57 @@
 """The connections of a client: HTTP and gRPC, blocking and asynchronous."""
 
 import json
+import re
 import ssl
 from collections.abc import Callable
-from typing import Protocol
-from urllib.parse import SplitResult, urlsplit
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from tfdense.client.calls import NoAnswer, Response, Send
-from tfdense.errors import InputError, shown
+from tfdense.errors import InputError, printable, shown
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
+_USER = re.compile(r"^(\w+://)?.*@", re.DOTALL)
+
+
+class Address(NamedTuple):
+    """A server.
+
+    Attributes:
+        url: as it was given.
+        scheme: of it.
+        place: host and port.
+        user: what stands before them, which may be a password, or an empty text.
+        shown: the URL without that, for messages.
+    """
+
+    url: str
+    scheme: str
+    place: str
+    user: str
+    shown: str
+
+    @classmethod
+    def of(cls, url) -> "Address":
+        """Takes a URL apart.
+
+        Raises:
+            InputError: if it is none of a server.
+        """
+        try:
+            parts = urlsplit(url)
+            # Reading the port checks it.
+            known = parts.hostname and parts.port != 0 and parts.scheme in _SCHEMES
+        except (ValueError, AttributeError, TypeError):
+            known = False
+        if not isinstance(url, str) or not known or not url.isprintable():
+            visible = _USER.sub(r"\1", url) if isinstance(url, str) else url
+            raise InputError(
+                "Expected a server as http://HOST:PORT, https://, grpc:// or grpcs://. "
+                f"Received: {shown(visible)}"
+            )
+        user, _, place = parts.netloc.rpartition("@")
+        return cls(url, parts.scheme, place, user, _USER.sub(r"\1", url))
 
 
 class Transport(Protocol):
@@ -20,51 +62,36 @@ class Transport(Protocol):
     def close(self): ...
 
 
-def connect(url: str, token: str | None, verify: str | bool, is_async: bool) -> Transport:
+def connect(server: Address, token: str | None, verify: str | bool, is_async: bool) -> Transport:
     """Returns what speaks to a server.
 
     Args:
-        url: http://, https://, grpc:// or grpcs:// with host and port.
+        server: where it is.
         token: that requests bear, or None.
         verify: a file (PEM) of certificates to trust, or whether to check them at all.
         is_async: whether `Transport.send` is to be awaited.
 
     Raises:
-        InputError: if it is no such URL, or a package is missing.
+        InputError: if there is no such server, or a package is missing.
     """
-    parts = _parts(url)
     try:
-        if parts.scheme.startswith("grpc"):
-            return (_AsyncRpc if is_async else _Rpc)(parts, token, verify)
-        return (_AsyncHttp if is_async else _Http)(url, token, verify)
+        if server.scheme.startswith("grpc"):
+            return (_AsyncRpc if is_async else _Rpc)(server, token, verify)
+        return (_AsyncHttp if is_async else _Http)(server, token, verify)
     except ModuleNotFoundError as error:
         raise InputError(
             f"The client needs the package {error.name}: pip install 'tfdense[client]'"
         ) from None
 
 
-def _parts(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        # Reading the port checks it.
-        known = parts.hostname and parts.port != 0 and parts.scheme in _SCHEMES
-    except ValueError:
-        known = False
-    if not known:
-        raise InputError(
-            "Expected a server as http://HOST:PORT, https://, grpc:// or grpcs://. "
-            f"Received: {shown(url)}"
-        )
-    return parts
-
-
 class _Http:
-    def __init__(self, url: str, token: str | None, verify: str | bool):
+    def __init__(self, server: Address, token: str | None, verify: str | bool):
         import httpx
 
-        self._errors = httpx.HTTPError
+        # The latter two are of hosts and paths that can be none.
+        self._errors = httpx.HTTPError, httpx.InvalidURL, UnicodeError
         self._client = self._make(httpx)(
-            base_url=url.rstrip("/"),
+            base_url=server.url.rstrip("/"),
             verify=_context(verify),
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
         )
@@ -113,14 +140,21 @@ def _context(verify: str | bool):
         return verify
     try:
         return ssl.create_default_context(cafile=verify)
-    except OSError as error:
-        raise InputError(f"{verify} holds no certificates: {error}") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"{printable(str(verify))} holds no certificates: {error}") from None
 
 
 class _Rpc:
-    def __init__(self, parts, token: str | None, verify: str | bool):
+    def __init__(self, server: Address, token: str | None, verify: str | bool):
         import grpc
 
+        if server.user:
+            raise InputError(f"Expected no user in a URL of gRPC. Received: one at {server.shown}")
+        if server.scheme == "grpcs" and verify is False:
+            raise InputError(
+                "Expected verify to be a file of certificates or True for grpcs://, since gRPC "
+                "always checks them. Received: False"
+            )
         self._grpc = grpc
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         options = [
@@ -128,15 +162,16 @@ class _Rpc:
             ("grpc.max_send_message_length", -1),
         ]
         module = self._make(grpc)
-        if parts.scheme == "grpc":
-            self._channel = module.insecure_channel(parts.netloc, options)
+        if server.scheme == "grpc":
+            self._channel = module.insecure_channel(server.place, options)
         else:
             roots = None
-            if isinstance(verify, str):
+            if verify not in (None, True):
+                _context(verify)  # which refuses what is no such file
                 with open(verify, "rb") as file:
                     roots = file.read()
             credentials = grpc.ssl_channel_credentials(roots)
-            self._channel = module.secure_channel(parts.netloc, credentials, options)
+            self._channel = module.secure_channel(server.place, credentials, options)
 
     def _make(self, grpc):
         return grpc

@@ -2,16 +2,29 @@
 
 import argparse
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfdense.errors import InputError
+from tfdense.errors import InputError, listed, printable
 from tfdense.networks import check_network, is_preset, newest_saved_model
+from tfdense.serving.tokens import check_token
 from tfdense.startup import import_tensorflow
 
 _TOKEN = "TFDENSE_TOKEN"
+_LAST_PORT = 65535
+_POSITIVE = (
+    "threads",
+    "workers",
+    "batch",
+    "queue",
+    "timeout",
+    "max_body",
+    "max_pixels",
+    "poll",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,10 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
-    for option in ("workers", "batch", "queue", "timeout", "max_body", "max_pixels", "poll"):
-        if not getattr(arguments, option) > 0:
-            name = f"--{option.replace('_', '-')}"
-            raise InputError(f"Expected {name} above 0. Received: {getattr(arguments, option)}")
+    _check_numbers(arguments)
     token = _token(arguments.token_file)
     try:
         from tfdense.serving import server
@@ -132,13 +142,55 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_model(model: str) -> None:
-    if not is_preset(model) and not Path(model).exists():
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    for option in _POSITIVE:
+        value = getattr(arguments, option)
+        if value is not None and not 0 < value < math.inf:
+            name, wanted = f"--{option.replace('_', '-')}", "finite" if value > 0 else "above 0"
+            raise InputError(f"Expected {name} {wanted}. Received: {value}")
+    if not 0 <= arguments.patience < math.inf:
+        raise InputError(f"Expected --patience from 0 ms. Received: {arguments.patience}")
+    if not 0 <= arguments.port <= _LAST_PORT:
+        raise InputError(f"Expected --port in 0..{_LAST_PORT}. Received: {arguments.port}")
+    if not -1 <= arguments.grpc_port <= _LAST_PORT:
         raise InputError(
-            f"There is no {model}. Expected the folder that `tfdense export saved-model` wrote, a "
+            f"Expected --grpc-port in 0..{_LAST_PORT}, or -1 for none. "
+            f"Received: {arguments.grpc_port}"
+        )
+    if arguments.port == arguments.grpc_port != 0:
+        raise InputError(
+            f"Expected different numbers for --port and --grpc-port. Received: {arguments.port}"
+        )
+
+
+def _check_model(model: str) -> None:
+    path = Path(model)
+    if not is_preset(model):
+        expected = (
+            "Expected the folder that `tfdense export saved-model` wrote, of exported versions, a "
             "preset, or the folder of a run."
         )
+        if not path.exists():
+            raise InputError(f"There is no {model}. {expected}")
+        if path.name == "saved_model.pb":
+            raise InputError(f"{expected} Received a file in one: {printable(model)}")
+        if path.is_dir() and not newest_saved_model(path) and not (path / "config.yaml").is_file():
+            raise InputError(
+                f"{expected} Received: {printable(model)}, which holds {_content(path)}"
+            )
     check_network(model)
+
+
+def _content(folder: Path) -> str:
+    """Says what lies in a folder that is no model."""
+    names = sorted(path.name for path in folder.iterdir())
+    models = [name for name in names if newest_saved_model(folder / name)]
+    if models:
+        return f"the models {listed(models)}: give one of them"
+    versions = [name for name in names if name.isdecimal()]
+    if versions:
+        return f"{listed(versions)} without saved_model.pb"
+    return listed(names) or "nothing"
 
 
 @contextlib.contextmanager
@@ -162,11 +214,12 @@ def _exported(model: str) -> Iterator[tuple[Path, str]]:
 
 def _token(path: Path | None) -> str | None:
     if path is None:
-        return os.environ.get(_TOKEN) or None
+        token = os.environ.get(_TOKEN)
+        return check_token(token, f" in {_TOKEN}") if token else None
     try:
         token = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the token of {path}: {error}") from None
     if not token:
         raise InputError(f"Expected a token in {path}. Received: an empty file")
-    return token
+    return check_token(token, f" in {path}")

@@ -46,6 +46,10 @@ def make_app(service: Service, token: str | None = None, lifespan: Callable | No
     for version in ("", "/versions/{version}"):
         routes += [
             Route(f"{v1}{version}:predict", handlers.predict, methods=["POST"]),
+            *(
+                Route(f"{v1}{version}:{verb}", handlers.other_verb, methods=["GET", "POST"])
+                for verb in ("predict", "classify", "regress")
+            ),
             Route(f"{v1}{version}/metadata", handlers.metadata),
             Route(f"{v2}{version}/infer", handlers.infer, methods=["POST"]),
             Route(f"{v2}{version}/ready", handlers.model_ready),
@@ -224,6 +228,10 @@ class _Handlers:
         content = await self._service.in_thread(_size(outputs), rest.write_response, outputs, rows)
         return Response(content, media_type="application/json")
 
+    async def other_verb(self, request: Request) -> Response:
+        verb = request.url.path.rpartition(":")[2]
+        raise Refusal(405, f"Expected POST of :predict. Received: {request.method} of :{verb}")
+
     async def infer(self, request: Request) -> Response:
         start = time.monotonic()
         version, model, body = await self._begin(request, "open-inference")
@@ -255,6 +263,8 @@ class _Handlers:
         text = request.path_params.get("version")
         if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 19):
             raise wrong(f"Expected a version as a number. Received: {text[:40]!r}")
+        if text is not None and text != str(int(text)):  # a version has one name
+            raise Refusal(404, f"There is no version {text}.")
         return self._service.model(request.path_params["name"], text and int(text))
 
     async def _begin(self, request: Request, protocol: str):

@@ -84,9 +84,9 @@ def _encoded_size(content, name: str, limits: Limits) -> tuple[int, int]:
 
 def _check_encoded_masks(masks, sizes: list, name: str, limits: Limits) -> None:
     for mask, size in zip(() if masks is None else masks, sizes, strict=False):
-        # The orientation may swap the sides.
-        if mask and sorted(_encoded_size(mask, name, limits)) != sorted(size):
-            raise wrong(f"Expected {name} of {_by(size)}, the image's size.")
+        found = _encoded_size(mask, name, limits) if mask else size
+        if sorted(found) != sorted(size):  # the orientation may swap the sides
+            raise wrong(f"Expected {name} of {_by(size)}, the image's size. Received: {_by(found)}")
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:

@@ -52,7 +52,7 @@ class ServedModel:
         try:
             return self._model.run(signature, {**masks, **inputs})
         except tf.errors.InvalidArgumentError as error:
-            raise wrong(_reason(error)) from None
+            raise wrong(_undecodable(inputs) or _reason(error)) from None
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise Refusal(503, "Not enough memory for this request now.", 5) from None
 
@@ -107,6 +107,18 @@ def _no_mask(spec: TensorSpec) -> np.ndarray:
     if spec.dtype.kind == "O":
         return np.array([b""], object)
     return np.ones([1, 1, 1], spec.dtype)
+
+
+def _undecodable(inputs: dict[str, np.ndarray]) -> str | None:
+    """Returns which file cannot be decoded; TensorFlow's own words hardly tell."""
+    for name, values in inputs.items():
+        for content in values if values.dtype.kind == "O" else ():
+            try:
+                if content or not _is_mask(name):
+                    tf.io.decode_image(content, 3)
+            except tf.errors.InvalidArgumentError:
+                return f"{name} cannot be decoded. Expected a whole JPEG or PNG file"
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from tfdense.serving.protocols.messages import (
     from_message,
     to_message,
 )
-from tfdense.serving.protocols.rest import DEFAULT_SIGNATURE, signature_of
+from tfdense.serving.protocols.rest import signature_of
 from tfdense.serving.refusal import Refusal, wrong
 from tfdense.serving.service import Service
 
@@ -95,9 +95,7 @@ class _Calls:
             self._check_token(context)
             version, model = self._model(request.model_spec)
             self._service.admit()
-            signature = signature_of(
-                request.model_spec.signature_name or DEFAULT_SIGNATURE, model.signatures
-            )
+            signature = signature_of(request.model_spec.signature_name, model.signatures)
             inputs = {
                 name: from_message(tensor, name[:80]) for name, tensor in request.inputs.items()
             }

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import logging
 import signal
 import socket
@@ -135,19 +136,24 @@ def check_ports(address: Address) -> None:
     """Makes sure, before a model is loaded, that no other program listens there.
 
     Raises:
-        InputError: if one does, or the host is none of this machine's.
+        InputError: if one does, the host is none of this machine's, or the port not for this user.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     for port in (address.port, address.grpc_port):
-        if not port:
+        if port is None:
             continue
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((address.host, port))
-            except OSError:
+            except (OSError, TypeError) as error:  # the latter of what can be no name
                 where = f"{address.host}:{port}"
-                raise InputError(f"Cannot listen on {where}; is another program there?") from None
+                if getattr(error, "errno", None) == errno.EADDRINUSE:
+                    raise InputError(
+                        f"Cannot listen on {where}; is another program there?"
+                    ) from None
+                reason = getattr(error, "strerror", None) or "no name of a machine"
+                raise InputError(f"Cannot listen on {where}: {reason}") from None
 
 
 def check_tls(certificate: Path | None, key: Path | None) -> None:
@@ -158,9 +164,14 @@ def check_tls(certificate: Path | None, key: Path | None) -> None:
     """
     if (certificate is None) != (key is None):
         raise InputError("Expected both a certificate and its key for TLS. Received: one of them")
+
+    def passphrase():  # for which OpenSSL would ask at the terminal
+        raise InputError(f"Expected a key without a passphrase. Received: {key}, which has one")
+
     if certificate is not None:
         try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate, key, passphrase)
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"{certificate} and {key} are no pair for TLS: {error}") from None
 

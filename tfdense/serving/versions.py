@@ -1,5 +1,6 @@
 """The versions of a model in a folder: the newest answers, and a newer one takes its place."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -15,7 +16,8 @@ class Versions:
     """Loads the newest version of a folder, and each that is published later.
 
     A new version is loaded and warmed up while the old one answers. Requests that run keep theirs;
-    its memory is freed when the last of them is answered.
+    its memory is freed when the last of them is answered. One that cannot be loaded is reported,
+    and tried again when its files have changed; the next older one is taken in its place.
 
     Args:
         folder: of the numbered versions, or one version.
@@ -25,7 +27,7 @@ class Versions:
         loaded: is told each version that takes its place.
 
     Raises:
-        InputError: if there is none, or it cannot be loaded.
+        InputError: if there is none, or none can be loaded.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class Versions:
         self.name = name
         self._folder, self._load, self._seconds, self._loaded = folder, load, seconds, loaded
         self._current: tuple[int, Any] | None = None
-        self._broken: dict[int, tuple[float, str]] = {}
+        self._broken: dict[int, tuple[list, str]] = {}
         self._stop = threading.Event()
-        newest = self._newest()
-        if newest is None:
-            raise InputError(f"Expected numbered versions of a SavedModel. Received: {folder}")
-        self._current = newest[0], load(newest[1])
-        loaded(newest[0])
+        self.look()
+        if self._current is None:
+            if not self._broken:
+                raise InputError(f"Expected numbered versions of a SavedModel. Received: {folder}")
+            _, reason = self._broken[max(self._broken)]
+            raise InputError(f"No version in {folder} can be loaded: {reason}")
         self._thread = threading.Thread(target=self._watch, daemon=True, name="versions")
         self._thread.start()
 
@@ -73,25 +76,12 @@ class Versions:
         self._thread.join()
 
     def look(self) -> None:
-        """Takes a newer version, if there is one."""
-        newest = self._newest()
-        if newest is None or newest[0] == self._current[0]:
-            return
-        version, path = newest
-        changed = (path / "saved_model.pb").stat().st_mtime
-        if self._broken.get(version, (None, ""))[0] == changed:
-            return
-        try:
-            model = self._load(path)
-        except Exception as error:  # the old one goes on whatever is wrong with the new
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            self._broken[version] = changed, reason
-            log("version refused", logging.ERROR, model=self.name, version=version, reason=reason)
-            return
-        self._broken.pop(version, None)
-        former, self._current = self._current[0], (version, model)
-        self._loaded(version)
-        log("version changed", model=self.name, version=version, former=former)
+        """Takes the newest version that can be loaded, unless it answers already."""
+        for version, path in self._found():
+            if self._current is not None and version == self._current[0]:
+                return
+            if self._take(version, path):
+                return
 
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):
@@ -100,13 +90,43 @@ class Versions:
             except OSError as error:
                 log("folder unreadable", logging.ERROR, reason=str(error))
 
-    def _newest(self) -> tuple[int, Path] | None:
+    def _take(self, version: int, path: Path) -> bool:
+        """Lets a version answer; returns whether it can be loaded."""
+        state = _state(path)
+        if self._broken.get(version, (None, ""))[0] == state:
+            return False
+        try:
+            model = self._load(path)
+        except Exception as error:  # the old one goes on whatever is wrong with the new
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self._broken[version] = state, reason
+            log("version refused", logging.ERROR, model=self.name, version=version, reason=reason)
+            return False
+        self._broken.pop(version, None)
+        former, self._current = self._current, (version, model)
+        self._loaded(version)
+        if former is not None:
+            log("version changed", model=self.name, version=version, former=former[0])
+        return True
+
+    def _found(self) -> list[tuple[int, Path]]:
+        """Returns the versions in the folder, the newest first."""
         if (self._folder / "saved_model.pb").is_file():
             name = self._folder.name
-            return (int(name) if name.isdecimal() else 1), self._folder
+            return [(int(name) if name.isdecimal() else 1, self._folder)]
         found = [
             (int(path.name), path)
             for path in self._folder.glob("*/")
             if path.name.isdecimal() and (path / "saved_model.pb").is_file()
         ]
-        return max(found, default=None)
+        return sorted(found, reverse=True)
+
+
+def _state(folder: Path) -> list[tuple[str, int, int]]:
+    """Returns what tells whether the files in a folder have changed: their sizes and times."""
+    state = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            status = path.stat()
+            state.append((str(path), status.st_size, status.st_mtime_ns))
+    return state

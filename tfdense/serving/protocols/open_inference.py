@@ -6,8 +6,9 @@ import struct
 import numpy as np
 import orjson
 
-from tfdense.serving.protocols.rest import DEFAULT_SIGNATURE, read_json, signature_of
-from tfdense.serving.protocols.tensors import from_base64
+from tfdense.errors import shown
+from tfdense.serving.protocols.rest import read_json, signature_of
+from tfdense.serving.protocols.tensors import as_type, from_base64
 from tfdense.serving.refusal import wrong
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -54,13 +55,15 @@ def read_request(body: bytes, header_length: str | None, signatures) -> tuple:
     """
     content, binary = _split(body, header_length)
     parameters = _object(content.get("parameters", {}), "parameters")
-    signature = signature_of(parameters.get("signature_name", DEFAULT_SIGNATURE), signatures)
+    signature = signature_of(parameters.get("signature_name"), signatures)
     tensors = content.get("inputs")
     if not isinstance(tensors, list):
         raise wrong('Expected "inputs" as a list of tensors.')
     inputs = {}
     for tensor in tensors:
         name, values, used = _read_tensor(_object(tensor, "input"), binary)
+        if name in inputs:
+            raise wrong(f"Expected each input once. Received: {name} twice")
         inputs[name] = values
         binary = binary[used:]
     if len(binary):
@@ -119,7 +122,10 @@ def read_response(body: bytes, header_length: str | None) -> dict[str, np.ndarra
     """
     content, binary = _split(body, header_length)
     outputs = {}
-    for tensor in content.get("outputs", []):
+    tensors = content.get("outputs")
+    if not isinstance(tensors, list) or not tensors:
+        raise wrong('Expected "outputs" as a list of tensors.')
+    for tensor in tensors:
         name, values, used = _read_tensor(tensor, binary)
         outputs[name] = values
         binary = binary[used:]
@@ -140,13 +146,17 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict, memoryview]:
 def _read_tensor(tensor: dict, binary: memoryview) -> tuple[str, np.ndarray, int]:
     name, shape, kind = (tensor.get(key) for key in ("name", "shape", "datatype"))
     if not isinstance(name, str) or len(name) > 80:
-        raise wrong("Expected each tensor with a name.")
+        raise wrong(f"Expected each tensor with a name. Received: {shown(name)}")
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise wrong(f"Expected the datatype of {name} of {', '.join(_TYPES)}. Received: {kind!r}")
+        raise wrong(
+            f"Expected the datatype of {name} of {', '.join(_TYPES)}. Received: {shown(kind)}"
+        )
     if not isinstance(shape, list) or len(shape) > 8:
-        raise wrong(f"Expected the shape of {name} as a list of numbers.")
+        raise wrong(f"Expected the shape of {name} as a list of numbers. Received: {shown(shape)}")
     if not all(type(side) is int and 0 <= side < 2**31 for side in shape):
-        raise wrong(f"Expected the shape of {name} as a list of numbers from 0.")
+        raise wrong(
+            f"Expected the shape of {name} as a list of numbers from 0. Received: {shown(shape)}"
+        )
     parameters = _object(tensor.get("parameters", {}), name)
     size = parameters.get("binary_data_size")
     count = 1
@@ -156,8 +166,15 @@ def _read_tensor(tensor: dict, binary: memoryview) -> tuple[str, np.ndarray, int
         values = _from_data(tensor.get("data"), kind, name, parameters.get("content_type"))
         size = 0
     else:
-        if type(size) is not int or not 0 <= size <= len(binary):
+        if type(size) is not int or size < 0:
+            raise wrong(
+                f"Expected binary_data_size of {name} as a whole number from 0. "
+                f"Received: {shown(size)}"
+            )
+        if size > len(binary):
             raise wrong(f"{name} should have {size} bytes, but {len(binary)} follow.")
+        if "data" in tensor:
+            raise wrong(f'Expected {name} with "data" or binary_data_size. Received: both')
         values = _from_bytes(binary[:size], kind, name, count)
     if values.size != count:
         raise wrong(f"{name} has the shape {shape}, but {values.size} values.")
@@ -166,7 +183,11 @@ def _read_tensor(tensor: dict, binary: memoryview) -> tuple[str, np.ndarray, int
 
 def _from_data(data, kind: str, name: str, content_type) -> np.ndarray:
     if not isinstance(data, list):
-        raise wrong(f'Expected {name} with "data" or binary_data_size.')
+        received = "neither" if data is None else shown(data)
+        raise wrong(
+            f'Expected {name} with "data" or binary_data_size, "data" as a list. '
+            f"Received: {received}"
+        )
     if kind == "BYTES":
         data = _flat(data)
         if not all(isinstance(text, str) for text in data):
@@ -181,12 +202,7 @@ def _from_data(data, kind: str, name: str, content_type) -> np.ndarray:
         raise wrong(f"Expected {name} as lists of equal lengths.") from None
     if array.size and array.dtype.kind not in "buif":
         raise wrong(f"Expected {name} as numbers.")
-    dtype = _TYPES[kind]
-    if array.size and dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        if not (limits.min <= array.min() and array.max() <= limits.max):
-            raise wrong(f"Expected {name} in {limits.min}..{limits.max}.")
-    return array.astype(dtype).ravel()
+    return as_type(array, _TYPES[kind], name).ravel()
 
 
 def _flat(data: list) -> list:

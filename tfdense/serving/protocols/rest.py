@@ -5,6 +5,7 @@ import base64
 import numpy as np
 import orjson
 
+from tfdense.errors import shown
 from tfdense.serving.protocols.tensors import from_json
 from tfdense.serving.refusal import Refusal, wrong
 
@@ -29,7 +30,7 @@ def read_request(body: bytes, signatures) -> tuple[str, dict[str, np.ndarray], b
     for key in content:
         if key not in _KEYS:
             raise wrong(f"Expected the keys {', '.join(sorted(_KEYS))}. Received: {key[:80]!r}")
-    signature = signature_of(content.get("signature_name", DEFAULT_SIGNATURE), signatures)
+    signature = signature_of(content.get("signature_name"), signatures)
     specs = signatures[signature].inputs
     if ("instances" in content) == ("inputs" in content):
         raise wrong('Expected either "instances" or "inputs".')
@@ -94,13 +95,17 @@ def read_json(body: bytes) -> dict:
 
 
 def signature_of(name, signatures) -> str:
-    """Returns the name of a signature that there is.
+    """Returns the name of a signature that there is; none, or an empty one, means the default.
 
     Raises:
         Refusal: if there is none by that name.
     """
+    if name is None or name == "":
+        name = DEFAULT_SIGNATURE
     if not isinstance(name, str) or name not in signatures:
-        raise Refusal(404, f"Expected a signature of {', '.join(signatures)}. Received: {name!r}")
+        raise Refusal(
+            404, f"Expected a signature of {', '.join(signatures)}. Received: {shown(name)}"
+        )
     return name
 
 

@@ -50,7 +50,8 @@ def as_type(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
                 f"Expected {name} in {limits.min}..{limits.max}. "
                 f"Received: {array.min()} to {array.max()}"
             )
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by `check_inputs`
+        return array.astype(dtype)
 
 
 def check_inputs(inputs: dict, specs) -> dict:
@@ -64,7 +65,7 @@ def check_inputs(inputs: dict, specs) -> dict:
         The inputs, of the types expected.
 
     Raises:
-        Refusal: if they have not.
+        Refusal: if they have not, or hold what is not finite.
     """
     for name in inputs:
         if name not in specs:
@@ -86,6 +87,8 @@ def check_inputs(inputs: dict, specs) -> dict:
                 f"Expected {name} of the shape [{', '.join(map(str, shape))}]. "
                 f"Received: {list(array.shape)}"
             )
+        if spec.dtype.kind == "f" and not np.isfinite(checked[name]).all():
+            raise wrong(f"Expected {name} as finite numbers. Received: NaN, or too large a number")
     return checked
 
 
