@@ -140,7 +140,7 @@ def _connect(url: str, use: tuple):
         ) from None
     from tfdense.client.remote import connect
 
-    return connect(Client(url, token=os.environ.get(_TOKEN)), *use)
+    return connect(Client(url, token=os.environ.get(_TOKEN) or None), *use)
 
 
 def _read_images(arguments: argparse.Namespace) -> list[Photo]:
