@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 _FOLDER = Path(__file__).parents[1] / "bench"
+# What environments of their own have.
+_FOREIGN = {"addons": "tensorflow_addons", "kserve_server": "kserve"}
 _MODULES = [path.stem for path in sorted(_FOLDER.glob("*.py"))]
 
 
 @pytest.mark.parametrize("name", _MODULES)
 def test_imports(name, monkeypatch):
-    if name == "addons":
-        pytest.importorskip("tensorflow_addons")
+    if name in _FOREIGN:
+        pytest.importorskip(_FOREIGN[name])
     monkeypatch.setattr(sys, "path", [*sys.path, str(_FOLDER)])  # some are run as scripts
     assert importlib.import_module(f"bench.{name}").__doc__
 
