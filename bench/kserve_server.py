@@ -27,7 +27,7 @@ class Matching(Model):
             output = InferOutput(name, list(values.shape), "FP32")
             output.set_data_from_numpy(values, binary_data=True)
             outputs.append(output)
-        return InferResponse(payload.id, self.name, outputs)
+        return InferResponse(payload.id or "", self.name, outputs, use_binary_outputs=True)
 
 
 if __name__ == "__main__":
