@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from tfdense.errors import InputError
 from tfdense.evaluation.baselines import BASELINES, BaselineMatch, choose
 from tfdense.exporting.verification import read_pair
 from tfdense.inference.resizing import resize_image, resize_smooth
@@ -44,13 +45,23 @@ class Peer:
 
 
 def peers(names: Sequence[str], size: tuple[int, int]) -> dict[str, Peer]:
-    """Returns methods of `tfdense.evaluation.baselines` and `bench.peers` by name."""
+    """Returns methods of `tfdense.evaluation.baselines` and `bench.peers` by name.
+
+    Raises:
+        InputError: if there is no such method, or it cannot be run here.
+    """
     if not {*names} <= {*BASELINES}:
         from bench.peers import learned
 
-        BASELINES.update(learned())
+        try:
+            BASELINES.update(learned())
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"Expected methods of {', '.join(BASELINES)}, or the package {error.name} for "
+                f"others: pip install 'tfdense[learned-peers]'. Received: {', '.join(names)}"
+            ) from None
     if unknown := [name for name in names if name not in BASELINES]:
-        raise SystemExit(f"Expected methods of {', '.join(BASELINES)}. Received: {unknown[0]}")
+        raise InputError(f"Expected methods of {', '.join(BASELINES)}. Received: {unknown[0]}")
     return {name: Peer(method, size) for name, method in choose(names).items()}
 
 
