@@ -1,7 +1,10 @@
 """The network with the weights behind the reference vectors."""
 
 import functools
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,25 @@ import pytest
 
 from tfdense.converting import assign_weights
 from tfdense.models.pdcnet import PDCNet
+
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Runs a test marked ``without_onednn`` in a process of its own, where oneDNN is off."""
+    if not pyfuncitem.get_closest_marker("without_onednn") or os.environ.get(_ONEDNN) == "0":
+        return None
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:xdist", "-m", "", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env=os.environ | {_ONEDNN: "0"},
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode:
+        pytest.fail(f"{run.stdout}\n{run.stderr}", pytrace=False)
+    return True
 
 
 @functools.cache
