@@ -40,11 +40,14 @@ def normalised_grey(image) -> tf.Tensor:
         around, so it hardly changes with the light.
     """
     grey = tf.reduce_mean(tf.cast(image, tf.float32), axis=-1, keepdims=True) - 128.0
-    moments = tf.concat([grey, tf.square(grey)], axis=-1)
-    moments = tf.nn.avg_pool2d(tf.nn.avg_pool2d(moments, 4, 4, "SAME"), 3, 1, "SAME")
-    mean, square = tf.split(resize_bilinear(moments, spatial_size(grey)), 2, axis=-1)
+    mean, square = (_local_mean(x) for x in (grey, tf.square(grey)))
     variance = tf.maximum(square - tf.square(mean), 0.0)
     return to_planes((grey - mean) * tf.math.rsqrt(variance + _NOISE**2))
+
+
+def _local_mean(x) -> tf.Tensor:
+    coarse = tf.nn.avg_pool2d(tf.nn.avg_pool2d(x, 4, 4, "SAME"), 3, 1, "SAME")
+    return resize_bilinear(coarse, spatial_size(x))
 
 
 def to_planes(x) -> tf.Tensor:
