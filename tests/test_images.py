@@ -187,6 +187,13 @@ def test_a_mask_keeps_a_border_out_of_what_is_stretched(tmp_path, photo):
     assert len(np.unique(masked.pixels[used])) > 20
 
 
+@pytest.mark.parametrize("dtype", ["V4", "S3", "O", "complex64", [("red", "u1")]])
+def test_masked_arrays_of_what_is_no_number_are_refused(dtype):
+    array = np.ma.masked_array(np.zeros((24, 36, 3), dtype), mask=True)
+    with pytest.raises(InputError, match="to be numbers"):
+        images.load_image(array)
+
+
 def test_a_pipe_is_read(photo):
     reading, writing = os.pipe()
     os.write(writing, cv2.imencode(".png", photo[..., ::-1])[1].tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -116,7 +117,9 @@ def load_image(image, name: str = "image", mask=None) -> Photo:
     if isinstance(image, np.ma.MaskedArray):
         missing = channels_last(np.ma.getmaskarray(image), name)
         used = ~missing.any(axis=-1)
-        image = image.filled(0)
+        # Of a type that is no number, this fails; it is refused below.
+        with contextlib.suppress(TypeError, ValueError):
+            image = image.filled(0)
     array = channels_last(image, name)
     used = _both(used, mask, array, name)
     return Photo(to_rgb(array, name, used), used)

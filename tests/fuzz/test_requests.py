@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from known_server import image, png, running
 from mutations import EDITS, apply, mutated
-from oracle import Finding, fuzz
+from oracle import Finding, by_the_test, fuzz
 
 from tfdense.serving import server as servers
 from tfdense.serving.limits import Limits
@@ -86,7 +86,9 @@ def _signatures(trial):
 def _ask(server, content: bytes) -> bytes:
     """Sends bytes as they are; returns all that comes back until the connection ends."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+    with by_the_test():
+        client = socket.create_connection(("127.0.0.1", server.port), 10)
+    with client:
         with contextlib.suppress(ConnectionError):
             client.sendall(content)
         with contextlib.suppress(ConnectionError):
@@ -317,7 +319,9 @@ def test_bodies_that_stop(trial, drawn):
     """A request that ends early while its connection stays open, on a connection used before."""
     content, share, before = drawn
     kept = content.replace(b"Connection: close\r\n", b"")
-    with socket.create_connection(("127.0.0.1", trial.server.port), 20) as client:
+    with by_the_test():
+        client = socket.create_connection(("127.0.0.1", trial.server.port), 20)
+    with client:
         for _ in range(before - 1):
             client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             said = b""
