@@ -10,11 +10,16 @@ the first file's size: of `tfdense evaluate`, and of `bench.peers` with the extr
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+
+# Of the extra learned-peers; loaded after TensorFlow, some of its builds end the process.
+with contextlib.suppress(ImportError):
+    import torchvision  # noqa: F401
 
 from bench.device_peers import Peer, peers
 from bench.device_profile import WHOLE, matching_share, profile

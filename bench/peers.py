@@ -19,6 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+# Loaded after TensorFlow, some of its builds end the process.
+with contextlib.suppress(ImportError):
+    import torchvision  # noqa: F401
+
 import tfdense
 from bench.timing import in_turns
 from tfdense import cli
